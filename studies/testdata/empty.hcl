@@ -1,0 +1,4 @@
+# Nothing but a header.
+study {
+  name = "empty"
+}
