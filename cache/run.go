@@ -1,0 +1,155 @@
+package cache
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Run is the state of a study's last run, kept for readers in
+// runs/<study id>.json.
+type Run struct {
+	StudyID   string                `json:"study_id"`
+	Study     string                `json:"study,omitempty"`
+	File      string                `json:"file,omitempty"`
+	Owner     Owner                 `json:"owner,omitzero"`
+	Heartbeat time.Time             `json:"heartbeat,omitzero"` // set by SaveRun
+	Started   time.Time             `json:"started,omitzero"`
+	Finished  time.Time             `json:"finished,omitzero"`
+	State     string                `json:"state,omitempty"` // running, waiting, done, failed, interrupted
+	Nodes     map[string]*NodeState `json:"nodes,omitempty"` // by address
+	Batches   []BatchState          `json:"batches,omitempty"`
+	Message   string                `json:"message,omitempty"`
+}
+
+// NodeState is what a run knows of one node.
+type NodeState struct {
+	Key       Digest    `json:"key,omitzero"` // of the last success
+	Kind      string    `json:"kind,omitempty"`
+	State     string    `json:"state,omitempty"` // done, running, waiting, failed, pending, cached
+	Error     string    `json:"error,omitempty"`
+	FailedKey Digest    `json:"failed_key,omitzero"` // of the last failure
+	Started   time.Time `json:"started,omitzero"`
+	Finished  time.Time `json:"finished,omitzero"`
+	Done      int64     `json:"done,omitempty"` // progress, of Total
+	Total     int64     `json:"total,omitempty"`
+	Note      string    `json:"note,omitempty"`
+	Until     time.Time `json:"until,omitzero"` // when a waiting node is asked again
+}
+
+// BatchState is what a run knows of one batch at an evaluator.
+type BatchState struct {
+	ID        string    `json:"id"`
+	Evaluator string    `json:"evaluator,omitempty"`
+	Status    string    `json:"status,omitempty"`
+	Requests  int       `json:"requests,omitempty"`
+	Completed int       `json:"completed,omitempty"`
+	Failed    int       `json:"failed,omitempty"`
+	Created   time.Time `json:"created,omitzero"`
+	Expires   time.Time `json:"expires,omitzero"`
+	Nodes     int       `json:"nodes,omitempty"`
+}
+
+// heartbeatLimit is how old the heartbeat of a process that cannot be looked up
+// from here may be.
+const heartbeatLimit = 2 * time.Minute
+
+// Alive reports whether the process that wrote r is still at work: by its
+// number and start time where it runs on this host, else by the age of its
+// heartbeat, of which waiting runs too must write one within two minutes.
+func (r *Run) Alive() bool { return r.aliveAt(time.Now()) }
+
+func (r *Run) aliveAt(now time.Time) bool {
+	if !r.Finished.IsZero() {
+		return false
+	}
+	switch r.Owner.process() {
+	case processAlive:
+		return true
+	case processDead:
+		return false
+	}
+	age := now.Sub(r.Heartbeat)
+	return age < heartbeatLimit && age > -heartbeatLimit
+}
+
+func runPath(dir, studyID string) (string, error) {
+	if studyID == "" || len(studyID) > 200 || strings.Trim(studyID, runIDLetters) != "" || studyID[0] == '.' {
+		return "", fmt.Errorf("study id %.80q cannot name a file: use letters, digits, '-', '_' and '.'", studyID)
+	}
+	return filepath.Join(dir, "runs", studyID+".json"), nil
+}
+
+const runIDLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+
+// saveRun writes r with a new heartbeat.
+func saveRun(dir string, r *Run, owner Owner, now time.Time) error {
+	path, err := runPath(dir, r.StudyID)
+	if err != nil {
+		return err
+	}
+	c := *r
+	c.Heartbeat = now
+	if c.Owner.PID == 0 {
+		c.Owner = owner
+	}
+	text, err := json.Marshal(&c)
+	if err != nil {
+		return fmt.Errorf("state of study %s: %w", r.StudyID, err)
+	}
+	return replaceFile(path, append(text, '\n'))
+}
+
+// loadRun reads the state of a study's last run; nil when it never ran here.
+func loadRun(dir, studyID string) (*Run, error) {
+	path, err := runPath(dir, studyID)
+	if err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the last run: %w", err)
+	}
+	r := &Run{}
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("reading the last run: %s is damaged (%w): remove it; results are not touched by that, only what is known of the last run", path, err)
+	}
+	if r.StudyID != studyID {
+		return nil, fmt.Errorf("reading the last run: %s is that of study %q: remove it, or give it its name back", path, r.StudyID)
+	}
+	return r, nil
+}
+
+// loadRuns reads the last runs of all studies, by study id.
+func loadRuns(dir string) ([]*Run, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, "runs"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the last runs: %w", err)
+	}
+	var runs []*Run
+	var errs []error
+	for _, e := range entries {
+		id, ok := strings.CutSuffix(e.Name(), ".json")
+		if !ok || id == "" || id[0] == '.' {
+			continue
+		}
+		r, err := loadRun(dir, id)
+		if err != nil {
+			errs = append(errs, err)
+		} else if r != nil {
+			runs = append(runs, r)
+		}
+	}
+	return runs, errors.Join(errs...)
+}
