@@ -1,0 +1,275 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sort"
+
+	"clusterflow/internal/linalg"
+)
+
+// kmeans holds what every start of k-means on the same points shares. The
+// algorithm is Lloyd's (IEEE Trans. Inf. Theory 28, 1982) with the start of
+// Arthur and Vassilvitskii (k-means++, SODA 2007) in its greedy form; its
+// stopping rule and its treatment of empty clusters are scikit-learn's.
+type kmeans struct {
+	x       linalg.Matrix // [N, d] points, near the origin
+	norms   []float64     // [N] ‖x‖²
+	mean    []float64     // [d] what was subtracted from the caller's points, nil for nothing
+	spread  float64       // mean variance of a feature
+	k       int
+	threads int
+}
+
+// partition is one result of k-means.
+type partition struct {
+	labels     []int32
+	centers    linalg.Matrix // [k, d] in the caller's coordinates; labels are by nearest of these
+	inertia    float64       // sum of squared distances to the own centre
+	iterations int           // updates of the centres
+	converged  bool
+}
+
+// newKMeans checks the points and takes their norms. Distances come from
+// products, which lose digits where points lie far from the origin compared
+// with their spread; such points are moved to it first, in a copy.
+func newKMeans(points linalg.Matrix, k, threads int) (*kmeans, error) {
+	if k < 1 || k > points.Rows {
+		return nil, fmt.Errorf("%d clusters of %d rows: the number of clusters must be from 1 to the number of rows", k, points.Rows)
+	}
+	s := &kmeans{x: points, k: k, threads: threads}
+	if err := s.takeNorms(); err != nil {
+		return nil, err
+	}
+	mean := columnMeans(points, threads)
+	offset := 0.0
+	for _, m := range mean {
+		offset += m * m
+	}
+	variance := func(offset float64) float64 {
+		sum := 0.0
+		for _, v := range s.norms {
+			sum += v
+		}
+		return max(0, sum/float64(points.Rows)-offset)
+	}
+	total := variance(offset)
+	if offset > total {
+		s.mean, s.x = mean, linalg.NewMatrix(points.Rows, points.Cols)
+		s.eachBlock(func(_, from, to int) { subtract(s.x.Slice(from, to), points.Slice(from, to), mean) })
+		if err := s.takeNorms(); err != nil {
+			return nil, err
+		}
+		total = variance(0)
+	}
+	s.spread = total / float64(max(1, points.Cols))
+	return s, nil
+}
+
+func (s *kmeans) takeNorms() error {
+	s.norms = make([]float64, s.x.Rows)
+	s.eachBlock(func(_, from, to int) {
+		for i := from; i < to; i++ {
+			s.norms[i] = dot(s.x.Row(i), s.x.Row(i))
+		}
+	})
+	for i, v := range s.norms {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return &RowError{i, "has a value that is not finite"}
+		}
+	}
+	return nil
+}
+
+// eachBlock calls f for every block of rows [from, to), in parallel.
+func (s *kmeans) eachBlock(f func(block, from, to int)) {
+	linalg.ForEach(s.threads, linalg.Blocks(s.x.Rows, rowBlock), func(b int) {
+		f(b, b*rowBlock, min(s.x.Rows, (b+1)*rowBlock))
+	})
+}
+
+// lloyd runs one start: from the given centres to convergence. report may be
+// nil; it is called before every update.
+func (s *kmeans) lloyd(ctx context.Context, centers linalg.Matrix, maxIter int, tol float64, report func(iteration, moved int)) (*partition, error) {
+	labels, next := make([]int32, s.x.Rows), make([]int32, s.x.Rows)
+	for i := range labels {
+		labels[i] = -1
+	}
+	sums := newGeneral(s.k, s.x.Cols)
+	counts := make([]int, s.k)
+	out := &partition{}
+	settled := false // the last update shifted the centres by no more than tol
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		s.assign(centers, next)
+		moved := s.move(labels, next, sums.Data, counts)
+		labels, next = next, labels
+		empty := emptyClusters(counts)
+		if moved == 0 || settled && len(empty) == 0 {
+			out.converged = true
+			break
+		}
+		if out.iterations == maxIter {
+			break
+		}
+		out.iterations++
+		if report != nil {
+			report(out.iterations, moved)
+		}
+		s.relocate(empty, centers, labels, sums.Data, counts)
+		shift := 0.0
+		updated := linalg.NewMatrix(s.k, s.x.Cols)
+		for c := range s.k {
+			to, old := updated.Row(c), centers.Row(c)
+			for j := range to {
+				to[j] = float32(sums.Data[c*s.x.Cols+j] / float64(counts[c]))
+			}
+			shift += squaredDistance(to, old)
+		}
+		centers = updated
+		settled = len(empty) == 0 && shift <= tol*s.spread
+	}
+	for _, d := range s.distancesTo(centers, labels) {
+		out.inertia += d
+	}
+	for c := range s.k {
+		for j, m := range s.mean {
+			centers.Row(c)[j] = float32(float64(centers.Row(c)[j]) + m)
+		}
+	}
+	out.labels, out.centers = labels, centers
+	return out, nil
+}
+
+// tieFraction is the part of ‖x‖² + ‖c‖² within which two distances taken
+// from products in float32 cannot be told apart.
+const tieFraction = 1e-5
+
+// assign writes to labels the nearest centre of every point, the first of
+// several: the one with the least ‖c‖² − 2x·c, and where that is too close to
+// call, the least distance computed from differences.
+func (s *kmeans) assign(centers linalg.Matrix, labels []int32) {
+	norms := make([]float32, s.k)
+	largest := float32(0)
+	for c := range norms {
+		norms[c] = float32(dot(centers.Row(c), centers.Row(c)))
+		largest = max(largest, norms[c])
+	}
+	s.eachBlock(func(_, from, to int) {
+		scores := linalg.NewMatrix(to-from, s.k)
+		linalg.Gemm(1, false, true, -2, s.x.Slice(from, to), centers, 0, scores)
+		for i := from; i < to; i++ {
+			row := scores.Row(i - from)
+			best, at := float32(math.Inf(1)), 0
+			for c := range row {
+				row[c] += norms[c]
+				if row[c] < best {
+					best, at = row[c], c
+				}
+			}
+			limit := best + tieFraction*(float32(s.norms[i])+largest)
+			exact := -1.0 // the distance to at, once a rival asks for it
+			for c, v := range row {
+				if v > limit || c == at {
+					continue
+				}
+				if exact < 0 {
+					exact = squaredDistance(s.x.Row(i), centers.Row(at))
+				}
+				if d := squaredDistance(s.x.Row(i), centers.Row(c)); d < exact || d == exact && c < at {
+					exact, at = d, c
+				}
+			}
+			labels[i] = int32(at)
+		}
+	})
+}
+
+// move brings the sums [k, d] and sizes of the clusters from the old labels
+// (−1: none) to the new ones, and returns how many points moved. Sums change
+// in the order of the rows, each block of columns by itself.
+func (s *kmeans) move(old, labels []int32, sums []float64, counts []int) int {
+	var moved []int
+	for i, label := range labels {
+		if old[i] == label {
+			continue
+		}
+		moved = append(moved, i)
+		counts[label]++
+		if old[i] >= 0 {
+			counts[old[i]]--
+		}
+	}
+	d := s.x.Cols
+	linalg.ForEach(s.threads, linalg.Blocks(d, colBlock), func(b int) {
+		from, to := b*colBlock, min(d, (b+1)*colBlock)
+		for _, i := range moved {
+			row := s.x.Row(i)[from:to]
+			into := sums[int(labels[i])*d+from:][:len(row)]
+			for j, v := range row {
+				into[j] += float64(v)
+			}
+			if old[i] < 0 {
+				continue
+			}
+			outOf := sums[int(old[i])*d+from:][:len(row)]
+			for j, v := range row {
+				outOf[j] -= float64(v)
+			}
+		}
+	})
+	return len(moved)
+}
+
+// relocate gives every empty cluster the point that lies farthest from its
+// own centre, taken from a cluster that keeps others.
+func (s *kmeans) relocate(empty []int, centers linalg.Matrix, labels []int32, sums []float64, counts []int) {
+	if len(empty) == 0 {
+		return
+	}
+	distances := s.distancesTo(centers, labels)
+	order := make([]int, len(distances))
+	for i := range order {
+		order[i] = i
+	}
+	sort.SliceStable(order, func(a, b int) bool { return distances[order[a]] > distances[order[b]] })
+	for _, c := range empty {
+		for counts[labels[order[0]]] < 2 {
+			order = order[1:]
+		}
+		i := order[0]
+		order = order[1:]
+		from := int(labels[i])
+		for j, v := range s.x.Row(i) {
+			sums[from*s.x.Cols+j] -= float64(v)
+			sums[c*s.x.Cols+j] = float64(v)
+		}
+		counts[from]--
+		counts[c] = 1
+		labels[i] = int32(c)
+	}
+}
+
+func emptyClusters(counts []int) []int {
+	var empty []int
+	for c, n := range counts {
+		if n == 0 {
+			empty = append(empty, c)
+		}
+	}
+	return empty
+}
+
+// distancesTo returns each point's squared distance to its label's centre.
+func (s *kmeans) distancesTo(centers linalg.Matrix, labels []int32) []float64 {
+	out := make([]float64, s.x.Rows)
+	s.eachBlock(func(_, from, to int) {
+		for i := from; i < to; i++ {
+			out[i] = squaredDistance(s.x.Row(i), centers.Row(int(labels[i])))
+		}
+	})
+	return out
+}

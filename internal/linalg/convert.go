@@ -1,0 +1,31 @@
+package linalg
+
+import "math"
+
+// BF16ToF32 returns the value of the bfloat16 with the given bits, exactly.
+func BF16ToF32(bits uint16) float32 { return math.Float32frombits(uint32(bits) << 16) }
+
+// F16ToF32 returns the value of the IEEE 754 binary16 with the given bits,
+// exactly; infinities and NaNs stay what they are.
+func F16ToF32(bits uint16) float32 {
+	sign := uint32(bits&0x8000) << 16
+	exp := uint32(bits>>10) & 0x1f
+	frac := uint32(bits & 0x3ff)
+	switch exp {
+	case 0: // zero or subnormal: frac · 2⁻²⁴
+		v := float32(frac) * (1.0 / (1 << 24))
+		return math.Float32frombits(math.Float32bits(v) | sign)
+	case 0x1f:
+		return math.Float32frombits(sign | 0x7f800000 | frac<<13)
+	}
+	return math.Float32frombits(sign | (exp+127-15)<<23 | frac<<13)
+}
+
+// F32ToBF16 returns the bits of the bfloat16 nearest to v, ties to even.
+func F32ToBF16(v float32) uint16 {
+	bits := math.Float32bits(v)
+	if v != v {
+		return uint16(bits>>16) | 0x40 // stay a NaN when the low bits go
+	}
+	return uint16((bits + 0x7fff + bits>>16&1) >> 16)
+}

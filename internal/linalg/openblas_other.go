@@ -1,0 +1,14 @@
+//go:build !((linux || darwin || freebsd) && (amd64 || arm64))
+
+package linalg
+
+import (
+	"errors"
+	"runtime"
+)
+
+func blasNames() []string { return nil }
+
+func loadBLAS(string) (loadedBackend, error) {
+	return loadedBackend{}, errors.New("libraries cannot be loaded at run time on " + runtime.GOOS + "/" + runtime.GOARCH)
+}
