@@ -1,0 +1,244 @@
+package batch
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	openai "github.com/sashabaranov/go-openai"
+)
+
+// inputLine is go-openai's BatchChatCompletionRequest with a body that is
+// encoded already.
+type inputLine struct {
+	CustomID string               `json:"custom_id"`
+	Method   string               `json:"method"`
+	URL      openai.BatchEndpoint `json:"url"`
+	Body     json.RawMessage      `json:"body"`
+}
+
+// metadataKey is where an intent's id stands in its batch's metadata.
+const metadataKey = "clusterflow_intent"
+
+// send packs what is unsent among reqs into files within the limits, in the
+// order given, and creates a batch of each.
+func (s *session) send(ctx context.Context, reqs []Request, rows []row) error {
+	var todo []int
+	for i := range rows {
+		if rows[i].State == unsent {
+			todo = append(todo, i)
+		}
+	}
+	for len(todo) > 0 {
+		if s.peer.until.After(s.now()) {
+			return nil
+		}
+		limit, alone, err := s.room()
+		if err != nil || limit == 0 {
+			return err
+		}
+		n, file, err := pack(reqs, todo, s.e.Limits, limit)
+		if err != nil {
+			// Longer than any file may be: no later attempt can send it.
+			i := todo[0]
+			if err := s.put(map[string]any{rowPrefix + reqs[i].Key: row{State: failed, Tries: rows[i].Tries, Reason: err.Error()}}); err != nil {
+				return err
+			}
+			todo = todo[1:]
+			continue
+		}
+		keys, old := make([]string, n), make([]row, n)
+		for j, i := range todo[:n] {
+			keys[j], old[j] = reqs[i].Key, rows[i]
+		}
+		todo = todo[n:]
+		if err := s.dispatch(ctx, keys, old, file); err != nil {
+			return err
+		}
+		if alone && len(todo) > 0 {
+			s.hold = s.now().Add(s.e.pace().first)
+			return nil
+		}
+	}
+	return nil
+}
+
+// room says how large the next file may be, 0 for none now, and whether it has
+// to be the only one out. Without experience that is the API's limit; after a
+// token_limit_exceeded one batch at a time, of the size learned.
+func (s *session) room() (limit int64, alone bool, err error) {
+	limit = s.e.Limits.bytes()
+	var l learned
+	known, err := s.get(capKey(s.e.place(), s.e.Model), &l)
+	if err != nil || !known {
+		return limit, false, err
+	}
+	if l.Until.After(s.now()) {
+		s.hold = l.Until
+		s.note("%s holds as many prompt tokens of %s as the account may enqueue; sending more at %s", s.e.host(), s.e.Model, l.Until.Local().Format(time.TimeOnly))
+		return 0, true, nil
+	}
+	open, err := s.openIntents()
+	if err != nil {
+		return 0, true, err
+	}
+	for _, in := range open {
+		if in.Place == s.e.place() && in.Model == s.e.Model {
+			s.hold = s.now().Add(s.e.pace().most)
+			if w, ok := s.waits[in.ID]; ok {
+				s.hold = w
+			}
+			s.note("the enqueued-token limit of %s lets one batch at a time through", s.e.Model)
+			return 0, true, nil
+		}
+	}
+	return min(limit, max(l.Bytes, 1)), true, nil
+}
+
+// pack encodes as many of the requests todo as fit into one file of limit
+// bytes, at least one. It fails if the first alone is longer than any file may
+// be.
+func pack(reqs []Request, todo []int, l Limits, limit int64) (n int, file []byte, err error) {
+	var b bytes.Buffer
+	for _, i := range todo {
+		line, err := json.Marshal(inputLine{
+			CustomID: reqs[i].Key, Method: http.MethodPost, URL: openai.BatchEndpointChatCompletions, Body: reqs[i].Body,
+		})
+		if err != nil {
+			if n == 0 {
+				return 0, nil, fmt.Errorf("the request is not valid JSON: %w", err)
+			}
+			break
+		}
+		size := int64(len(line) + 1)
+		if n == 0 && size > l.bytes() {
+			return 0, nil, fmt.Errorf("the request has %d bytes, a batch file may have %d", size, l.bytes())
+		}
+		if n == l.lines() || n > 0 && int64(b.Len())+size > limit {
+			break
+		}
+		b.Write(line)
+		b.WriteByte('\n')
+		n++
+	}
+	return n, b.Bytes(), nil
+}
+
+// dispatch writes the intent, uploads the file and creates the batch.
+func (s *session) dispatch(ctx context.Context, keys []string, rows []row, file []byte) error {
+	var id [12]byte
+	if _, err := io.ReadFull(s.opts.Random, id[:]); err != nil {
+		return fmt.Errorf("drawing an id for a batch file: %w", err)
+	}
+	in := &intent{
+		ID: hex.EncodeToString(id[:]), Provider: s.e.provider(), Place: s.e.place(), Host: s.e.host(),
+		Evaluator: s.e.Name, Model: s.e.Model, Requests: len(keys), Bytes: int64(len(file)), Created: s.now(),
+	}
+	in.KeyMark = keyMark(in.ID, s.e.APIKey)
+	if err := s.bind(in, keys, rows, uploading); err != nil {
+		return err
+	}
+
+	var up openai.File
+	err := s.call(ctx, "uploading a batch file", 15*s.opts.Timeout, func(ctx context.Context) error {
+		var err error
+		up, err = s.client(s.e).CreateFileBytes(ctx, openai.FileBytesRequest{Name: in.fileName(), Bytes: file, Purpose: openai.PurposeBatch})
+		return soft(err, up.ID != "")
+	})
+	if err == nil && up.ID == "" {
+		err = &APIError{Doing: "uploading a batch file", Host: s.e.host(), Err: errors.New("the reply names no file")}
+	}
+	var refused *APIError
+	if errors.As(err, &refused) && refused.Refused {
+		// Nothing is there: no need to look for it.
+		if err := s.finish(in, dropped, err.Error()); err != nil {
+			return err
+		}
+	}
+	if e := later(err); e != nil && ctx.Err() == nil {
+		s.patience(e)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	in.State, in.FileID = uploaded, up.ID // on disk with the next state, before the create call
+	return s.step(ctx, in, true)
+}
+
+// create asks for the batch of an uploaded file. The intent says so on disk
+// before the call, and stays in that state unless the reply is certain.
+func (s *session) create(ctx context.Context, in *intent) error {
+	in.State, in.Asked, in.Looked = creating, s.now(), time.Time{}
+	in.KeyMark = keyMark(in.ID, s.e.APIKey)
+	if err := s.save(in); err != nil {
+		return err
+	}
+	const doing = "creating a batch"
+	var b openai.BatchResponse
+	err := s.call(ctx, doing, s.opts.Timeout, func(ctx context.Context) error {
+		var err error
+		b, err = s.client(s.e).CreateBatch(ctx, openai.CreateBatchRequest{
+			InputFileID:      in.FileID,
+			Endpoint:         openai.BatchEndpointChatCompletions,
+			CompletionWindow: "24h",
+			Metadata:         map[string]any{metadataKey: in.ID},
+		})
+		return soft(err, b.ID != "")
+	})
+	if err == nil && b.ID == "" {
+		err = &APIError{Doing: doing, Host: s.e.host(), Err: errors.New("the reply names no batch")}
+	}
+	if err == nil {
+		s.opts.Log.Info("batch created", "batch", b.ID, "intent", in.ID, "requests", in.Requests)
+		return s.adopt(in, b.Batch)
+	}
+	var e *APIError
+	if !errors.As(err, &e) || !e.Refused {
+		return err
+	}
+	if e.Later || e.Status == 0 || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden || e.Code == "insufficient_quota" || e.Code == "billing_hard_limit_reached" {
+		in.State = uploaded // the file is good, only the moment or the key was not
+		if err := s.save(in); err != nil {
+			return err
+		}
+		return err
+	}
+	if err := s.finish(in, dropped, e.Error()); err != nil {
+		return err
+	}
+	s.deleteFile(ctx, in.FileID)
+	return err
+}
+
+// adopt records the batch of an intent.
+func (s *session) adopt(in *intent, b openai.Batch) error {
+	in.State, in.BatchID = sent, b.ID
+	in.observe(b)
+	if err := s.save(in); err != nil {
+		return err
+	}
+	first := s.e.pace().first
+	s.peer.polls[in.ID] = &poll{next: s.now().Add(first), wait: first}
+	return nil
+}
+
+// deleteFile removes an input file that no batch will use. That it stays is no
+// harm, so a failure is only logged.
+func (s *session) deleteFile(ctx context.Context, id string) {
+	if id == "" {
+		return
+	}
+	err := s.call(ctx, "deleting an unused batch file", s.opts.Timeout, func(ctx context.Context) error {
+		return s.client(s.e).DeleteFile(ctx, id)
+	})
+	if err != nil {
+		s.opts.Log.Info("an unused batch file stays at the server", "file", id, "error", err)
+	}
+}

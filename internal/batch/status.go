@@ -1,0 +1,155 @@
+package batch
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Status counts where requests stand in the ledger, without asking a server.
+// Only the counts and Reasons of Progress are set.
+func (d *Desk) Status(ctx context.Context, keys []string) (Progress, error) {
+	p, _, err := d.status(ctx, keys)
+	return p, err
+}
+
+// status is Status, and how many of the requests each intent holds.
+func (d *Desk) status(ctx context.Context, keys []string) (p Progress, held map[string]int, err error) {
+	rows, err := d.rows(ctx, keys)
+	if err != nil {
+		return Progress{}, nil, err
+	}
+	p.Total = len(rows)
+	held = make(map[string]int)
+	reasons := make(map[string]int)
+	for _, r := range rows {
+		switch r.State {
+		case answered:
+			p.Answered++
+		case failed:
+			p.Failed++
+			reasons[r.Reason]++
+		case inBatch:
+			p.InBatch++
+			held[r.Intent]++
+		default:
+			p.Unsent++
+		}
+	}
+	for text, n := range reasons {
+		p.Reasons = append(p.Reasons, Reason{Text: text, Count: n})
+	}
+	slices.SortFunc(p.Reasons, func(a, b Reason) int {
+		if a.Count != b.Count {
+			return b.Count - a.Count
+		}
+		return strings.Compare(a.Text, b.Text)
+	})
+	return p, held, nil
+}
+
+// progress is where the requests stand after everything was done, and when to
+// go on.
+func (s *session) progress(ctx context.Context, keys []string) (Progress, error) {
+	p, held, err := s.status(ctx, keys)
+	if err != nil {
+		return Progress{}, err
+	}
+	p.Notes = s.notes
+	now := s.now()
+	soonest := func(t time.Time) {
+		if t.Before(now) {
+			t = now
+		}
+		if p.Next.IsZero() || t.Before(p.Next) {
+			p.Next = t
+		}
+	}
+	var ours []*intent
+	for id := range held {
+		in := new(intent)
+		if _, err := s.get(intentPrefix+id, in); err != nil {
+			return Progress{}, err
+		}
+		ours = append(ours, in)
+	}
+	slices.SortFunc(ours, byAge)
+	for _, in := range ours {
+		p.Batches = append(p.Batches, in.batchState())
+		if _, ok := s.uncertain[in.ID]; ok {
+			p.Uncertain += held[in.ID]
+		}
+		wait, ok := s.waits[in.ID]
+		if !ok {
+			wait = now.Add(s.e.pace().most)
+		}
+		if in.Place != s.e.place() {
+			p.Notes = append(p.Notes, fmt.Sprintf("batch %s was sent to %s and is asked for only there; the study now names %s", in.BatchID, in.Place, s.e.place()))
+		}
+		soonest(wait)
+	}
+	if p.Unsent > 0 {
+		t := now
+		for _, u := range []time.Time{s.peer.until, s.hold} {
+			if u.After(t) {
+				t = u
+			}
+		}
+		soonest(t)
+	}
+	return p, nil
+}
+
+// Batches lists every batch that the ledger remembers, oldest first, finished
+// ones included.
+func (d *Desk) Batches(ctx context.Context) ([]BatchState, error) {
+	var all []*intent
+	err := d.kv.Scan(intentPrefix, func(key string, value []byte) error {
+		in := new(intent)
+		if err := json.Unmarshal(value, in); err != nil {
+			return fmt.Errorf("%s is damaged: %w", key, err)
+		}
+		if in.BatchID != "" || in.open() {
+			all = append(all, in)
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the batch ledger: %w", err)
+	}
+	slices.SortFunc(all, byAge)
+	states := make([]BatchState, len(all))
+	for i, in := range all {
+		states[i] = in.batchState()
+	}
+	return states, nil
+}
+
+// Resend gives the requests of an intent back, whatever became of them, so
+// that the next Advance sends those again that have no answer. It is the only
+// way to buy an answer twice, and a person's decision.
+func (d *Desk) Resend(ctx context.Context, intentID string) error {
+	in := new(intent)
+	ok, err := d.get(intentPrefix+intentID, in)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("there is no batch file %q in the ledger", intentID)
+	}
+	p := d.peers.get(in.Provider)
+	if err := p.lock(ctx); err != nil {
+		return err
+	}
+	defer p.unlock()
+	if _, err := d.get(intentPrefix+intentID, in); err != nil {
+		return err
+	}
+	if !in.open() {
+		return fmt.Errorf("batch file %s is %s: it holds no request back", intentID, in.State)
+	}
+	return d.finish(in, dropped, "given up to be sent again")
+}
