@@ -1,0 +1,440 @@
+package graph
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"clusterflow/cache"
+)
+
+// Times of the scheduler.
+const (
+	saveEvery    = time.Second      // the run file at most so often
+	suspendAfter = 5 * time.Second  // a pause this long gives the cache away
+	holdFor      = 5 * time.Minute  // a held group starts at the latest after this
+	heartbeat    = 10 * time.Second // the run file at least so often
+)
+
+// Executor runs plans. Its fields are set before Apply and not changed after.
+type Executor struct {
+	Store   *cache.Store
+	Run     cache.Run // study, file and owner of the run file that Apply keeps
+	Threads int       // threads that tasks may keep busy together
+	Memory  int64     // bytes that tasks may take together; 0 is no limit
+	Detach  bool      // return as soon as only waiting nodes are left
+	Notify  func(Event)
+	Batches func() []cache.BatchState // shown in the run file; may be nil
+	Idle    func() error              // called before the cache is given away while everything waits; may be nil
+}
+
+// EventType names an event of a run.
+type EventType string
+
+// The events of a run.
+const (
+	EventStart    EventType = "start"    // a node begins
+	EventProgress EventType = "progress" // a node has come further
+	EventDone     EventType = "done"     // a node is done
+	EventCached   EventType = "cached"   // a node need not run
+	EventWaiting  EventType = "waiting"  // a node waits for something outside
+	EventFailed   EventType = "failed"   // a node has failed
+	EventBlocked  EventType = "blocked"  // a node that it reads has failed
+	EventWarning  EventType = "warning"  // something the user should know
+)
+
+// Event is one thing that happened in a run.
+type Event struct {
+	Time     time.Time
+	Type     EventType
+	Node     *Node
+	Elapsed  time.Duration
+	Progress Progress
+	Record   *cache.Record
+	Err      error
+	Until    time.Time
+}
+
+// Summary is what a run came to.
+type Summary struct {
+	Ran, Cached, Spared, Failed, Blocked, Waiting, Pending int
+	Time                                                   map[string]time.Duration // by kind, summed over its nodes
+	Runs                                                   map[string]int           // nodes run, by kind
+	Failures                                               []Failure
+	Elapsed                                                time.Duration
+	Stopped                                                bool // interrupted before everything was tried
+}
+
+// Failure is one cause and the nodes that it stopped at.
+type Failure struct {
+	Err   error
+	Addrs []string
+}
+
+// phase is where a node stands in a run.
+type phase int
+
+const (
+	idle    phase = iota // an input is not done
+	queued               // ready to run
+	running              //
+	waiting              // handed back until some time
+	done                 //
+	failed               //
+	blocked              // an input failed
+)
+
+// item is a node in a run.
+type item struct {
+	node    *Node
+	step    *Step
+	phase   phase
+	missing int
+	key     cache.Digest
+	lines   []cache.Line
+	record  *cache.Record
+	was     *cache.Record
+	until   time.Time
+	since   time.Time // when it became ready
+}
+
+// run is the state of one Apply. Everything but the board is touched by one
+// goroutine only.
+type run struct {
+	x          *Executor
+	items      []*item // by node index; nil when not selected
+	order      []*item
+	threads    int
+	memory     int64
+	active     int     // tasks running
+	held       int     // of those, members of groups that hold
+	queue      byIndex // ready single nodes
+	waits      byTime  // waiting nodes
+	groups     map[string]*group
+	groupOrder []*group // as they were first met
+	events     chan settlement
+	sources    *sourceSet
+	sum        Summary
+	failures   map[string]int
+	host       string
+	suspended  bool
+
+	mu    sync.Mutex // guards board and Notify
+	board cache.Run
+	dirty bool
+}
+
+// settlement is a job that settled, or the end of a task (job nil).
+type settlement struct {
+	job *Job
+	err error
+	end *lease
+}
+
+// Apply runs every step of the plan that is not cached, each as soon as what it
+// reads is done, within Threads and Memory. A node whose inputs turn out the
+// same as before is spared. A failure stops only what depends on it. When ctx
+// ends, running tasks are told to stop and Apply returns the context's error;
+// whatever has finished is kept.
+func (x *Executor) Apply(ctx context.Context, p *Plan) (*Summary, error) {
+	begin := time.Now()
+	r := &run{
+		x: x, items: make([]*item, len(p.Graph.Nodes)), groups: map[string]*group{},
+		events: make(chan settlement, 64), sources: newSourceSet(x.Store.FileDigest),
+		failures: map[string]int{}, board: x.Run,
+	}
+	r.host, _ = os.Hostname()
+	r.sum.Time, r.sum.Runs = map[string]time.Duration{}, map[string]int{}
+	r.begin(p)
+	err := r.loop(ctx)
+	r.sum.Elapsed = time.Since(begin)
+	r.close(err)
+	if saveErr := x.Store.SaveRun(&r.board); err == nil {
+		err = saveErr
+	}
+	return &r.sum, err
+}
+
+// begin lists the nodes and fills the board.
+func (r *run) begin(p *Plan) {
+	r.board.State, r.board.Started = "running", time.Now()
+	r.board.Nodes = make(map[string]*cache.NodeState, len(p.Graph.Nodes))
+	for _, n := range p.Graph.Nodes {
+		st := &cache.NodeState{Kind: n.Kind(), State: "pending"}
+		if was := lastState(p.Last, n.Addr); was != nil {
+			*st = *was
+		}
+		r.board.Nodes[n.Addr] = st
+	}
+	for _, s := range p.Steps {
+		it := &item{node: s.Node, step: s}
+		r.items[s.Node.index] = it
+		r.order = append(r.order, it)
+		if st := r.board.Nodes[s.Node.Addr]; st.State != "failed" && st.State != "waiting" {
+			st.State = "pending"
+		}
+	}
+	for _, it := range r.order {
+		for i, in := range it.node.Inputs {
+			if !readsBefore(it.node.Inputs[:i], in.From) {
+				it.missing++
+			}
+		}
+	}
+	for _, it := range r.order {
+		if it.missing == 0 && it.phase == idle {
+			r.ready(it)
+		}
+	}
+}
+
+// loop schedules until nothing is left to do.
+func (r *run) loop(ctx context.Context) error {
+	tick := time.NewTicker(saveEvery)
+	defer tick.Stop()
+	stop := ctx.Done()
+	for {
+		if ctx.Err() == nil {
+			r.dispatch(ctx)
+		}
+		if r.active == 0 {
+			switch {
+			case ctx.Err() != nil:
+				return r.resume(context.WithoutCancel(ctx), ctx.Err())
+			case r.waits.Len() == 0, r.x.Detach:
+				return nil
+			}
+			if err := r.pause(r.waits.byIndex[0].until); err != nil {
+				return err
+			}
+		}
+		wake := time.NewTimer(time.Hour)
+		if r.waits.Len() > 0 {
+			wake.Reset(time.Until(r.waits.byIndex[0].until))
+		}
+		select {
+		case s := <-r.events:
+			r.take(ctx, s)
+		case <-wake.C:
+			if err := r.resume(ctx, nil); err != nil {
+				return err
+			}
+		case <-tick.C:
+			r.save(false)
+		case <-stop:
+			stop = nil
+			r.sum.Stopped = true
+		}
+		wake.Stop()
+	}
+}
+
+// take handles a settlement and whatever else has settled by now: finished
+// nodes are committed together.
+func (r *run) take(ctx context.Context, first settlement) {
+	batch := []settlement{first}
+	for more := true; more; {
+		select {
+		case s := <-r.events:
+			batch = append(batch, s)
+		default:
+			more = false
+		}
+	}
+	var records []*cache.Record
+	var finished []*item
+	for _, s := range batch {
+		if s.job == nil {
+			continue
+		}
+		it := r.items[s.job.Node.index]
+		if s.err == nil {
+			s.err = r.unchanged(it)
+		}
+		var wait *WaitError
+		switch {
+		case s.err == nil:
+			it.record = s.job.record(s.job.lease.last, r.host)
+			s.job.lease.last = it.record.Finished
+			records, finished = append(records, it.record), append(finished, it)
+		case errors.As(s.err, &wait):
+			it.phase, it.until = waiting, wait.Until
+			heap.Push(&r.waits, it)
+			r.publish(it, "waiting", Event{Type: EventWaiting, Until: wait.Until, Progress: Progress{Note: wait.Note}})
+		case ctx.Err() != nil && errors.Is(s.err, ctx.Err()):
+			it.phase = idle
+			r.publish(it, "pending", Event{})
+		default:
+			r.fail(it, s.err)
+		}
+	}
+	if err := r.x.Store.Commit(records...); err != nil && len(records) > 0 {
+		for _, it := range finished {
+			r.fail(it, fmt.Errorf("recording the result of %s: %w", it.node.Addr, err))
+		}
+		finished = nil
+	}
+	for _, it := range finished {
+		r.complete(it, false)
+	}
+	for _, s := range batch {
+		if s.end != nil {
+			r.release(s.end)
+		}
+	}
+}
+
+// unchanged fails if a source was edited while the node read it: its result
+// would lie under the key of the old content.
+func (r *run) unchanged(it *item) error {
+	for i, src := range it.node.Sources {
+		d, _, err := r.x.Store.FileDigest(src.Path)
+		if err != nil {
+			return &SourceError{it.node.Addr, src.Path, err}
+		}
+		if d != it.step.sources[i] {
+			return fmt.Errorf("%s changed while %s was reading it; apply again to use the new content", src.Path, it.node.Addr)
+		}
+	}
+	return nil
+}
+
+// ready finds out whether a node whose inputs are done must run.
+func (r *run) ready(it *item) {
+	n := it.node
+	inputs := make([]cache.Digest, len(n.Inputs))
+	for i, in := range n.Inputs {
+		out, ok := r.items[in.From.index].record.Output(in.Output)
+		if !ok {
+			r.fail(it, fmt.Errorf("%s reads %q of %s, which it does not make", n.Addr, in.Output, in.From.Addr))
+			return
+		}
+		inputs[i] = out.Digest
+	}
+	it.lines = lines(n, inputs, it.step.sources)
+	it.key = KeyOf(it.lines)
+	record, err := r.x.Store.Record(it.key)
+	if err != nil {
+		r.fail(it, fmt.Errorf("looking up %s in the cache: %w", n.Addr, err))
+		return
+	}
+	if record != nil {
+		if brokenOutput(r.x.Store.Blobs(), record) == "" {
+			it.record = record
+			r.complete(it, true)
+			return
+		}
+		it.was = record
+	}
+	it.since = time.Now()
+	r.enqueue(it)
+}
+
+// complete marks a node done and readies its users.
+func (r *run) complete(it *item, cached bool) {
+	it.phase = done
+	e := Event{Type: EventDone, Record: it.record, Elapsed: it.record.Finished.Sub(it.record.Started)}
+	switch {
+	case !cached:
+		r.sum.Ran++
+		r.sum.Runs[it.node.Kind()]++
+		r.sum.Time[it.node.Kind()] += e.Elapsed
+		r.compareDigests(it)
+	case it.step.State == Cached:
+		e.Type = EventCached
+		r.sum.Cached++
+	default:
+		e.Type = EventCached
+		r.sum.Spared++
+	}
+	state := "done"
+	if cached {
+		state = "cached"
+	}
+	r.publish(it, state, e)
+	for _, u := range it.node.users {
+		ui := r.items[u.index]
+		if ui == nil {
+			continue
+		}
+		if ui.missing--; ui.missing == 0 && ui.phase == idle {
+			r.ready(ui)
+		}
+	}
+}
+
+// compareDigests warns when a rerun under the same key gave other bytes.
+func (r *run) compareDigests(it *item) {
+	if it.was == nil {
+		return
+	}
+	for _, o := range it.was.Outputs {
+		if now, ok := it.record.Output(o.Name); ok && now.Digest != o.Digest {
+			r.publish(it, "done", Event{Type: EventWarning, Err: fmt.Errorf(
+				"%s was run again under the same key and its output %s differs from the earlier one (%s, now %s): what depends on it will run again",
+				it.node.Addr, o.Name, o.Digest.Short(), now.Digest.Short())})
+		}
+	}
+}
+
+// fail marks a node failed and everything that depends on it blocked.
+func (r *run) fail(it *item, err error) {
+	it.phase = failed
+	r.sum.Failed++
+	text := err.Error()
+	if i, ok := r.failures[text]; ok {
+		r.sum.Failures[i].Addrs = append(r.sum.Failures[i].Addrs, it.node.Addr)
+	} else {
+		r.failures[text] = len(r.sum.Failures)
+		r.sum.Failures = append(r.sum.Failures, Failure{err, []string{it.node.Addr}})
+	}
+	r.publish(it, "failed", Event{Type: EventFailed, Err: err})
+	r.block(it)
+}
+
+func (r *run) block(it *item) {
+	for _, u := range it.node.users {
+		ui := r.items[u.index]
+		if ui == nil || ui.phase != idle {
+			continue
+		}
+		ui.phase = blocked
+		r.sum.Blocked++
+		r.publish(ui, "blocked", Event{Type: EventBlocked})
+		r.block(ui)
+	}
+}
+
+// pause gives the cache away when nothing happens for a while, so that another
+// apply can use it.
+func (r *run) pause(until time.Time) error {
+	r.setState("waiting")
+	r.save(true)
+	if r.suspended || time.Until(until) < suspendAfter {
+		return nil
+	}
+	if r.x.Idle != nil {
+		if err := r.x.Idle(); err != nil {
+			return err
+		}
+	}
+	r.suspended = true
+	return r.x.Store.Suspend()
+}
+
+// resume takes the cache back; err is passed on.
+func (r *run) resume(ctx context.Context, err error) error {
+	r.setState("running")
+	if !r.suspended {
+		return err
+	}
+	if again := r.x.Store.Resume(ctx); again != nil {
+		return errors.Join(err, again)
+	}
+	r.suspended = false
+	return err
+}

@@ -1,0 +1,97 @@
+package graph
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"clusterflow/cache"
+)
+
+func (r *run) setState(s string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.board.State = s
+}
+
+// publish puts a node's state on the board and tells the listener.
+func (r *run) publish(it *item, state string, e Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.Time, e.Node = time.Now(), it.node
+	st := r.board.Nodes[it.node.Addr]
+	st.State, st.Until, st.Note = state, e.Until, e.Progress.Note
+	switch e.Type {
+	case EventStart:
+		st.Started, st.Done, st.Total, st.Error = e.Time, 0, 0, ""
+	case EventDone, EventCached:
+		st.Key, st.Started, st.Finished = it.key, it.record.Started, it.record.Finished
+		st.Error, st.FailedKey = "", cache.Digest{}
+	case EventWaiting:
+		st.FailedKey = it.key
+	case EventFailed:
+		st.Error, st.FailedKey, st.Finished = e.Err.Error(), it.key, e.Time
+	}
+	r.dirty = true
+	if e.Type != "" && r.x.Notify != nil {
+		r.x.Notify(e)
+	}
+}
+
+// progress is called by jobs, from any goroutine.
+func (r *run) progress(j *Job) {
+	p, started := j.snapshot()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st := r.board.Nodes[j.Node.Addr]
+	st.Done, st.Total, st.Note = p.Done, p.Total, strings.TrimSpace(p.Unit+" "+p.Note)
+	r.dirty = true
+	if r.x.Notify != nil {
+		r.x.Notify(Event{Time: time.Now(), Type: EventProgress, Node: j.Node, Progress: p, Elapsed: time.Since(started)})
+	}
+}
+
+// save writes the run file if something changed, or if it is time for a sign
+// of life. A failure to write it does not stop the run: it is tried again.
+func (r *run) save(now bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !now && !r.dirty && time.Since(r.board.Heartbeat) < heartbeat {
+		return
+	}
+	r.board.Heartbeat = time.Now()
+	if r.x.Batches != nil {
+		r.board.Batches = r.x.Batches()
+	}
+	if err := r.x.Store.SaveRun(&r.board); err == nil {
+		r.dirty = false
+	}
+}
+
+// close fills in the end of the run.
+func (r *run) close(err error) {
+	for _, it := range r.order {
+		switch it.phase {
+		case waiting:
+			r.sum.Waiting++
+		case idle, queued, running:
+			r.sum.Pending++
+		}
+	}
+	slices.SortStableFunc(r.sum.Failures, func(a, b Failure) int { return len(b.Addrs) - len(a.Addrs) })
+	r.board.Finished = time.Now()
+	r.board.Heartbeat = r.board.Finished
+	switch {
+	case err != nil:
+		r.board.State, r.board.Message = "interrupted", err.Error()
+	case r.sum.Failed > 0:
+		r.board.State = "failed"
+	case r.sum.Waiting > 0:
+		r.board.State = "waiting"
+	default:
+		r.board.State = "done"
+	}
+	if r.x.Batches != nil {
+		r.board.Batches = r.x.Batches()
+	}
+}

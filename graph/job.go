@@ -1,0 +1,222 @@
+package graph
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"sync"
+	"time"
+
+	"clusterflow/cache"
+)
+
+// Job is one run of one node: what a task reads and writes through. It is safe
+// for concurrent use.
+type Job struct {
+	Node    *Node
+	Key     cache.Digest
+	Threads int // threads that the task may keep busy
+	Store   *cache.Store
+
+	Lines []cache.Line // of the key
+
+	inputs []cache.Output // in the order of Node.Inputs
+	was    *cache.Record  // an earlier result of the same key, to compare with
+	lease  *lease
+	settle func(*Job, error)
+	notify func(*Job)
+
+	mu       sync.Mutex
+	started  time.Time
+	ended    time.Time // when it settled, zero before
+	outputs  []cache.Output
+	info     map[string]string
+	backend  string
+	progress Progress
+}
+
+// Progress is how far a job has come. Total is 0 when it is not known.
+type Progress struct {
+	Done, Total int64
+	Unit        string // of Done and Total, such as "tokens"
+	Note        string
+}
+
+// input finds an input by the reader's name.
+func (j *Job) input(name string) (cache.Output, error) {
+	for i, in := range j.Node.Inputs {
+		if in.Name == name {
+			return j.inputs[i], nil
+		}
+	}
+	return cache.Output{}, fmt.Errorf("%s has no input %q", j.Node.Addr, name)
+}
+
+// Digest is the content digest of an input.
+func (j *Job) Digest(name string) (cache.Digest, error) {
+	in, err := j.input(name)
+	return in.Digest, err
+}
+
+// Bytes reads an input whole, verified.
+func (j *Job) Bytes(name string) ([]byte, error) {
+	in, err := j.input(name)
+	if err != nil {
+		return nil, err
+	}
+	if in.Inline != nil {
+		return in.Inline, nil
+	}
+	return j.Store.Blobs().ReadAll(in.Digest)
+}
+
+// Open reads an input as a stream, verified before the first byte.
+func (j *Job) Open(name string) (io.ReadCloser, error) {
+	in, err := j.input(name)
+	if err != nil {
+		return nil, err
+	}
+	if in.Inline != nil {
+		return io.NopCloser(bytes.NewReader(in.Inline)), nil
+	}
+	return j.Store.Blobs().Open(in.Digest)
+}
+
+// Path is a read-only file with an input's content, verified, for readers that
+// map it into memory or live in another process.
+func (j *Job) Path(name string) (string, error) {
+	in, err := j.input(name)
+	if err != nil {
+		return "", err
+	}
+	blobs := j.Store.Blobs()
+	if in.Inline != nil {
+		if _, err := blobs.Put(in.Inline); err != nil {
+			return "", err
+		}
+		return blobs.Path(in.Digest), nil
+	}
+	f, err := blobs.Open(in.Digest)
+	if err != nil {
+		return "", err
+	}
+	return blobs.Path(in.Digest), f.Close()
+}
+
+// Put stores an output.
+func (j *Job) Put(name string, data []byte) error {
+	o := cache.Output{Name: name, Size: int64(len(data))}
+	if len(data) <= cache.InlineLimit {
+		o.Digest, o.Inline = cache.Sum(data), append([]byte{}, data...)
+	} else {
+		d, err := j.Store.Blobs().Put(data)
+		if err != nil {
+			return fmt.Errorf("storing %s of %s: %w", name, j.Node.Addr, err)
+		}
+		o.Digest = d
+	}
+	j.add(o)
+	return nil
+}
+
+// Write stores an output that write streams. Nothing is kept if write fails.
+func (j *Job) Write(name string, write func(io.Writer) error) error {
+	w, err := j.Store.Blobs().Create()
+	if err != nil {
+		return fmt.Errorf("storing %s of %s: %w", name, j.Node.Addr, err)
+	}
+	if err := write(w); err != nil {
+		w.Abort()
+		return fmt.Errorf("storing %s of %s: %w", name, j.Node.Addr, err)
+	}
+	d, size, err := w.Commit()
+	if err != nil {
+		return fmt.Errorf("storing %s of %s: %w", name, j.Node.Addr, err)
+	}
+	j.add(cache.Output{Name: name, Digest: d, Size: size})
+	return nil
+}
+
+// Output is the digest of an output that has been stored.
+func (j *Job) Output(name string) (cache.Digest, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, o := range j.outputs {
+		if o.Name == name {
+			return o.Digest, nil
+		}
+	}
+	return cache.Digest{}, fmt.Errorf("%s has not stored an output %q", j.Node.Addr, name)
+}
+
+func (j *Job) add(o cache.Output) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.outputs = append(j.outputs, o)
+}
+
+// Progress shows how far the job has come.
+func (j *Job) Progress(p Progress) {
+	j.mu.Lock()
+	j.progress = p
+	j.mu.Unlock()
+	j.notify(j)
+}
+
+// Note keeps a fact about this run in the record, such as the number of
+// iterations. Notes enter no key.
+func (j *Job) Note(name, value string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.info == nil {
+		j.info = map[string]string{}
+	}
+	j.info[name] = value
+}
+
+// Backend records what computed the result: a library or a device.
+func (j *Job) Backend(name string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.backend = name
+}
+
+// Done settles a job of a group: its outputs are complete.
+func (j *Job) Done() { j.finish(nil) }
+
+// Fail settles a job of a group with an error.
+func (j *Job) Fail(err error) { j.finish(err) }
+
+// Wait settles a job of a group until t: it waits for something outside.
+func (j *Job) Wait(t time.Time, note string) { j.finish(WaitUntil(t, note)) }
+
+// finish settles the job once; later calls do nothing.
+func (j *Job) finish(err error) {
+	j.mu.Lock()
+	first := j.ended.IsZero()
+	if first {
+		j.ended = time.Now()
+	}
+	j.mu.Unlock()
+	if first {
+		j.settle(j, err)
+	}
+}
+
+// record is the result of a job that is done, begun at the given time.
+func (j *Job) record(started time.Time, host string) *cache.Record {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return &cache.Record{
+		Key: j.Key, Address: j.Node.Addr, Kind: j.Node.Kind(), Lines: j.Lines, Outputs: j.outputs,
+		Started: started, Finished: j.ended, Host: host, Backend: j.backend, Info: maps.Clone(j.info),
+	}
+}
+
+// snapshot is the job's progress at this moment.
+func (j *Job) snapshot() (Progress, time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.progress, j.started
+}

@@ -1,0 +1,193 @@
+package graph
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+)
+
+// lease is what a running task holds of the machine.
+type lease struct {
+	need  Need
+	group *group // nil for a single node
+	// last is when the task began, or its last member finished: the time of a
+	// shared pass is divided among its members, not counted for each.
+	last time.Time
+}
+
+// group is the members of a GroupTask's pass that are ready.
+type group struct {
+	name    string
+	hold    bool
+	ready   []*item
+	running bool
+}
+
+// byIndex orders ready nodes as the plan does.
+type byIndex []*item
+
+func (q byIndex) Len() int           { return len(q) }
+func (q byIndex) Less(i, j int) bool { return q[i].node.index < q[j].node.index }
+func (q byIndex) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+func (q *byIndex) Push(x any)        { *q = append(*q, x.(*item)) }
+func (q *byIndex) Pop() any {
+	last := len(*q) - 1
+	it := (*q)[last]
+	*q = (*q)[:last]
+	return it
+}
+
+// byTime orders waiting nodes by when they ask again.
+type byTime struct{ byIndex }
+
+func (q byTime) Less(i, j int) bool { return q.byIndex[i].until.Before(q.byIndex[j].until) }
+
+// enqueue puts a node where dispatch finds it.
+func (r *run) enqueue(it *item) {
+	it.phase = queued
+	g, ok := it.node.Task.(GroupTask)
+	if !ok {
+		heap.Push(&r.queue, it)
+		return
+	}
+	if r.groups[g.Group()] == nil {
+		r.groups[g.Group()] = &group{name: g.Group(), hold: g.Hold()}
+		r.groupOrder = append(r.groupOrder, r.groups[g.Group()])
+	}
+	r.groups[g.Group()].ready = append(r.groups[g.Group()].ready, it)
+}
+
+// dispatch starts what fits, in topological order. The first node that does
+// not fit keeps its place: nothing overtakes it, so it cannot starve.
+func (r *run) dispatch(ctx context.Context) {
+	for r.waits.Len() > 0 && !r.waits.byIndex[0].until.After(time.Now()) {
+		r.enqueue(heap.Pop(&r.waits).(*item))
+	}
+	full := false
+	for len(r.queue) > 0 && !full {
+		it := r.queue[0]
+		ok, err := r.fits(it.node.Addr, it.node.Need)
+		if err != nil {
+			heap.Pop(&r.queue)
+			r.fail(it, err)
+			continue
+		}
+		if full = !ok; ok {
+			heap.Pop(&r.queue)
+			r.start(ctx, []*item{it}, &lease{need: r.capped(it.node.Need)})
+		}
+	}
+	for _, hold := range []bool{false, true} { // what holds waits for what does not
+		for _, g := range r.groupOrder {
+			if g.hold != hold || g.running || len(g.ready) == 0 {
+				continue
+			}
+			busy := len(r.queue) > 0 || r.active > r.held
+			if hold && busy && time.Since(g.ready[0].since) < holdFor || !hold && full {
+				continue
+			}
+			need := groupNeed(g.ready)
+			ok, err := r.fits(g.ready[0].node.Addr, need)
+			members := g.ready
+			switch {
+			case err != nil:
+				g.ready = nil
+				for _, it := range members {
+					r.fail(it, err)
+				}
+			case ok:
+				g.ready, g.running = nil, true
+				r.start(ctx, members, &lease{need: r.capped(need), group: g})
+			default:
+				full = true
+			}
+		}
+	}
+}
+
+// groupNeed is the need of the shared pass: the largest of its members'.
+func groupNeed(members []*item) Need {
+	var need Need
+	for _, it := range members {
+		need.Threads = max(need.Threads, it.node.Need.Threads)
+		need.Memory = max(need.Memory, it.node.Need.Memory)
+	}
+	return need
+}
+
+func (r *run) capped(n Need) Need {
+	n.Threads = min(n.Threads, r.x.Threads)
+	return n
+}
+
+// fits reports whether a task can start beside those that run. It is an error
+// if it could not even run alone.
+func (r *run) fits(addr string, n Need) (bool, error) {
+	if r.x.Memory > 0 && n.Memory > r.x.Memory {
+		return false, fmt.Errorf("%s needs about %.1f GiB of memory, more than the %.1f GiB that apply may use; give --memory to allow more",
+			addr, float64(n.Memory)/(1<<30), float64(r.x.Memory)/(1<<30))
+	}
+	n = r.capped(n)
+	return r.threads+n.Threads <= r.x.Threads && (r.x.Memory == 0 || r.memory+n.Memory <= r.x.Memory), nil
+}
+
+func (r *run) release(l *lease) {
+	r.active--
+	if l.group != nil {
+		l.group.running = false
+		if l.group.hold {
+			r.held--
+		}
+	}
+	r.threads -= l.need.Threads
+	r.memory -= l.need.Memory
+}
+
+// start runs items as one task: a single node, or the members of a group.
+func (r *run) start(ctx context.Context, items []*item, l *lease) {
+	r.active++
+	if l.group != nil && l.group.hold {
+		r.held++
+	}
+	r.threads += l.need.Threads
+	r.memory += l.need.Memory
+	jobs := make([]*Job, len(items))
+	now := time.Now()
+	l.last = now
+	for i, it := range items {
+		it.phase = running
+		j := &Job{
+			Node: it.node, Key: it.key, Threads: max(l.need.Threads, 1), Store: r.x.Store,
+			Lines: it.lines, was: it.was, started: now, lease: l, notify: r.progress,
+			settle: func(j *Job, err error) { r.events <- settlement{job: j, err: err} },
+		}
+		for _, in := range it.node.Inputs {
+			out, _ := r.items[in.From.index].record.Output(in.Output) // ready has looked
+			j.inputs = append(j.inputs, out)
+		}
+		jobs[i] = j
+		r.publish(it, "running", Event{Type: EventStart})
+	}
+	go func() {
+		err := runTask(ctx, jobs, l.group != nil)
+		for _, j := range jobs {
+			j.finish(err)
+		}
+		r.events <- settlement{end: l}
+	}()
+}
+
+// runTask calls the task; a panic is that task's error.
+func runTask(ctx context.Context, jobs []*Job, group bool) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s panicked: %v\n%s", jobs[0].Node.Addr, p, debug.Stack())
+		}
+	}()
+	if group {
+		return jobs[0].Node.Task.(GroupTask).RunGroup(ctx, jobs)
+	}
+	return jobs[0].Node.Task.Run(ctx, jobs[0])
+}
