@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"clusterflow/internal/linalg"
+)
+
+func (a *app) doctorCommand() *cobra.Command {
+	var f studyFlags
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Show what this machine offers: processor, BLAS, GPU, disk, keys",
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return a.doctor(c.Context(), &f) },
+	}
+	f.addCache(c)
+	return c
+}
+
+func (a *app) doctor(ctx context.Context, f *studyFlags) error {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(a.out, "%-10s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("version", "%s", version())
+	line("processor", "%s, %s usable", runtime.GOARCH, count(runtime.NumCPU(), "core", "cores"))
+	line("features", "%s", strings.Join(linalg.CPUFeatures(), " "))
+	if m := machineMemory(); m > 0 {
+		line("memory", "%s; apply uses at most %s unless --memory says otherwise", humanize.IBytes(uint64(m)), humanize.IBytes(uint64(m/5*4)))
+	}
+	b := linalg.Backend()
+	line("BLAS", "%s%s", b.Name, note(b.How))
+	if b.Path != "" {
+		line("", "%s", b.Path)
+	}
+	line("", "%.0f GFLOPS in float32 on one core", linalg.MeasureGFLOPS(ctx))
+	line("GPU", "%s", gpu(ctx))
+	dir := a.cachePath("x", f)
+	if free, err := freeSpace(dir); err == nil {
+		line("disk", "%s free for the cache in %s", humanize.IBytes(free), dir)
+	} else {
+		line("disk", "free space unknown: %v", err)
+	}
+	for _, name := range []string{"OPENAI_API_KEY", "HF_TOKEN"} {
+		state := "not set"
+		if a.getenv(name) != "" {
+			state = "set"
+		}
+		line("key", "%s is %s", name, state)
+	}
+	return nil
+}
+
+func note(s string) string {
+	if s == "" {
+		return ""
+	}
+	return " (" + s + ")"
+}
+
+// gpu says what the NVIDIA driver's own tool says.
+func gpu(ctx context.Context) string {
+	path, err := exec.LookPath("nvidia-smi")
+	if err != nil {
+		return "no NVIDIA driver found; this release computes on the processor"
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, path, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader").Output()
+	if err != nil {
+		return fmt.Sprintf("nvidia-smi failed: %v; this release computes on the processor", err)
+	}
+	return strings.Join(strings.Split(strings.TrimSpace(string(out)), "\n"), "; ") + "; this release computes on the processor"
+}
+
+// existing is the nearest folder above path that exists.
+func existing(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "."
+	}
+	for {
+		if _, err := os.Stat(abs); err == nil || filepath.Dir(abs) == abs {
+			return abs
+		}
+		abs = filepath.Dir(abs)
+	}
+}

@@ -1,0 +1,441 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"clusterflow/cache"
+	"clusterflow/graph"
+	"clusterflow/tasks"
+)
+
+// fewNodes is the number of nodes up to which a plan lists them unasked.
+const fewNodes = 24
+
+// planView says how a plan is shown.
+type planView struct {
+	nodes bool
+	by    string
+}
+
+func (v *planView) add(c *cobra.Command) {
+	c.Flags().BoolVar(&v.nodes, "nodes", false, "list every node with its state and reason")
+	c.Flags().StringVar(&v.by, "by", "", "count nodes by stage, kind, model, layer, method, clusters, titles or judge")
+}
+
+// Colours of states.
+var stateColor = map[graph.State]string{
+	graph.New: "32", graph.Stale: "33", graph.Unknown: "33", graph.Waiting: "36", graph.Failed: "31", graph.Cached: "2",
+}
+
+// painter colours text, or leaves it.
+type painter bool
+
+func (p painter) paint(code, s string) string {
+	if !p || code == "" {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+// write shows a plan: counts, reasons, stages, then nodes.
+func (v *planView) write(w io.Writer, p *planned, color bool, remark string) error {
+	paint := painter(color)
+	s := p.compiled.Study
+	var b strings.Builder
+	head := fmt.Sprintf("%s  %s  protocol %s  seed %d", paint.paint("1", s.Name.V), s.File, s.Protocol.V, s.Seed.V)
+	if remark != "" {
+		head += "        " + paint.paint("2", remark)
+	}
+	fmt.Fprintln(&b, head)
+	counts := p.Count()
+	parts := []string{}
+	for _, st := range graph.States {
+		if n := counts[st]; n > 0 {
+			parts = append(parts, paint.paint(stateColor[st], thousands(n)+" "+stateName(st)))
+		}
+	}
+	fmt.Fprintf(&b, "%s: %s\n", count(len(p.Steps), "node", "nodes"), strings.Join(parts, " · "))
+	v.reasons(&b, p, paint)
+	if v.by != "" {
+		if err := v.table(&b, p); err != nil {
+			return err
+		}
+	} else if p.Work() {
+		b.WriteByte('\n')
+		stages(&b, p)
+	}
+	v.list(&b, p, paint)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// stateName is a state as a count reads: "3 failed last time".
+func stateName(s graph.State) string {
+	switch s {
+	case graph.Unknown:
+		return "not known yet"
+	case graph.Failed:
+		return "failed last time"
+	}
+	return string(s)
+}
+
+// reasons lists why nodes run, each reason once with its count.
+func (v *planView) reasons(b *strings.Builder, p *planned, paint painter) {
+	const most = 12
+	because := p.Because()
+	if len(because) == 0 {
+		return
+	}
+	b.WriteByte('\n')
+	for i, r := range because {
+		if i == most {
+			fmt.Fprintf(b, "… and %s; --nodes lists every node\n", count(len(because)-most, "more reason", "more reasons"))
+			break
+		}
+		kinds := []string{}
+		for _, k := range tasks.Kinds {
+			if n := r.Kinds[k.Name]; n > 0 {
+				kinds = append(kinds, thousands(n)+" "+k.Name)
+			}
+		}
+		fmt.Fprintf(b, "%-52s %s  %s\n", r.Reason, paint.paint(stateColor[r.State], fmt.Sprintf("%5s %s", thousands(r.Total), stateName(r.State))), paint.paint("2", strings.Join(kinds, " · ")))
+	}
+}
+
+// stage gathers what will run of one stage.
+type stage struct {
+	kinds   map[string]int
+	methods map[string]int
+	layers  map[string]map[string]bool // by model
+	demand  map[string]map[string]int  // by host, by task
+	memory  int64
+	disk    int64
+	time    time.Duration
+	timed   int
+	steps   int
+}
+
+// stages shows what each stage will do, in the order of the study.
+func stages(b *strings.Builder, p *planned) {
+	all := map[string]*stage{}
+	for _, s := range p.Steps {
+		if s.State == graph.Cached {
+			continue
+		}
+		st := all[s.Node.Stage]
+		if st == nil {
+			st = &stage{kinds: map[string]int{}, methods: map[string]int{}, layers: map[string]map[string]bool{}, demand: map[string]map[string]int{}}
+			all[s.Node.Stage] = st
+		}
+		st.add(s, p.durations)
+	}
+	for _, f := range p.compiled.Facts {
+		fmt.Fprintf(b, "%-8s %s\n", tasks.StageData, f)
+	}
+	for _, name := range tasks.Stages {
+		st := all[name]
+		if st == nil || name == tasks.StageData {
+			continue
+		}
+		for i, line := range st.lines(name, p) {
+			label := name
+			if i > 0 {
+				label = ""
+			}
+			fmt.Fprintf(b, "%-8s %s\n", label, line)
+		}
+	}
+}
+
+func (st *stage) add(s *graph.Step, d durations) {
+	n := s.Node
+	st.steps++
+	st.kinds[n.Kind()]++
+	if m := n.Attr("method"); m != "" {
+		st.methods[m]++
+	}
+	if n.Kind() == "extract" {
+		model := n.Attr("model")
+		if st.layers[model] == nil {
+			st.layers[model] = map[string]bool{}
+		}
+		st.layers[model][n.Attr("layer")] = true
+	}
+	st.memory = max(st.memory, n.Need.Memory)
+	st.disk += n.Disk
+	for task, k := range n.Demand {
+		host := cmp.Or(n.Host, "offline judge")
+		if st.demand[host] == nil {
+			st.demand[host] = map[string]int{}
+		}
+		st.demand[host][task] += k
+	}
+	if t, ok := d.of(s); ok {
+		st.time += t
+		st.timed++
+	}
+}
+
+// lines says in words what a stage will do.
+func (st *stage) lines(name string, p *planned) []string {
+	var what []string
+	switch name {
+	case tasks.StageExtract:
+		for _, model := range slices.Sorted(maps.Keys(st.layers)) {
+			layers := slices.Collect(maps.Keys(st.layers[model]))
+			slices.SortFunc(layers, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
+			what = append(what, fmt.Sprintf("%s: %s in one pass to block %s", model, count(len(layers), "layer", "layers"), layers[len(layers)-1]))
+		}
+		if n := st.kinds["extract"]; n > 0 {
+			what = append(what, count(n, "shard", "shards"))
+		}
+	case tasks.StageTrain:
+		methods := []string{}
+		for _, m := range slices.Sorted(maps.Keys(st.methods)) {
+			methods = append(methods, fmt.Sprintf("%s %s", m, thousands(st.methods[m])))
+		}
+		what = append(what, count(st.kinds["train"], "fit", "fits")+": "+strings.Join(methods, " · "))
+	case tasks.StageJudge:
+		return st.judgeLines()
+	case tasks.StageReport:
+		return []string{"→ " + p.compiled.Study.Report.Dir.V}
+	default:
+		for _, k := range slices.Sorted(maps.Keys(st.kinds)) {
+			what = append(what, thousands(st.kinds[k])+" "+k)
+		}
+	}
+	line := strings.Join(what, " · ")
+	var cost []string
+	if st.timed > 0 {
+		cost = append(cost, "about "+roughly(st.time*time.Duration(st.steps)/time.Duration(st.timed)))
+	}
+	if st.memory > 1<<20 {
+		cost = append(cost, humanize.IBytes(uint64(st.memory))+" at the peak")
+	}
+	if st.disk > 1<<20 {
+		cost = append(cost, humanize.IBytes(uint64(st.disk))+" on disk")
+	}
+	if len(cost) > 0 {
+		line = fmt.Sprintf("%-56s %s", line, strings.Join(cost, " · "))
+	}
+	return []string{line}
+}
+
+// judgeLines lists the requests by task and host.
+func (st *stage) judgeLines() []string {
+	var out []string
+	for _, host := range slices.Sorted(maps.Keys(st.demand)) {
+		for _, task := range slices.Sorted(maps.Keys(st.demand[host])) {
+			out = append(out, fmt.Sprintf("%-13s %-24s %9s requests at most", task, host, thousands(st.demand[host][task])))
+		}
+	}
+	if len(out) == 0 {
+		kinds := []string{}
+		for _, k := range slices.Sorted(maps.Keys(st.kinds)) {
+			kinds = append(kinds, thousands(st.kinds[k])+" "+k)
+		}
+		out = append(out, strings.Join(kinds, " · ")+", no new requests planned")
+	}
+	return out
+}
+
+// table counts nodes by one coordinate.
+func (v *planView) table(b *strings.Builder, p *planned) error {
+	allowed := []string{"stage", "kind", "model", "layer", "method", "clusters", "titles", "judge"}
+	by := v.by
+	if by == "size" {
+		by = "clusters"
+	}
+	if !slices.Contains(allowed, by) {
+		return fmt.Errorf("--by %s: choose one of %s", v.by, strings.Join(allowed, ", "))
+	}
+	rows := map[string]map[graph.State]int{}
+	var order []string
+	for _, s := range p.Steps {
+		value := s.Node.Attr(by)
+		switch by {
+		case "stage":
+			value = s.Node.Stage
+		case "kind":
+			value = s.Node.Kind()
+		}
+		value = cmp.Or(value, "–")
+		if rows[value] == nil {
+			rows[value] = map[graph.State]int{}
+			order = append(order, value)
+		}
+		rows[value][s.State]++
+	}
+	slices.SortStableFunc(order, func(a, b string) int {
+		x, err1 := strconv.Atoi(a)
+		y, err2 := strconv.Atoi(b)
+		if err1 == nil && err2 == nil {
+			return x - y
+		}
+		return 0
+	})
+	fmt.Fprintf(b, "\n%-24s", by)
+	for _, st := range graph.States {
+		fmt.Fprintf(b, " %17s", stateName(st))
+	}
+	b.WriteByte('\n')
+	for _, value := range order {
+		fmt.Fprintf(b, "%-24s", value)
+		for _, st := range graph.States {
+			fmt.Fprintf(b, " %17s", thousands(rows[value][st]))
+		}
+		b.WriteByte('\n')
+	}
+	return nil
+}
+
+// list shows nodes: all with --nodes, else those that run if they are few.
+func (v *planView) list(b *strings.Builder, p *planned, paint painter) {
+	stale := len(p.Steps) - p.Count()[graph.Cached]
+	if !v.nodes && (stale == 0 || stale > fewNodes) {
+		if stale > fewNodes && v.by == "" {
+			b.WriteString("\nNext: plan --nodes · plan --by method · apply\n")
+		}
+		return
+	}
+	b.WriteByte('\n')
+	for _, s := range p.Steps {
+		if s.State == graph.Cached && !v.nodes {
+			continue
+		}
+		reasons := make([]string, len(s.Reasons))
+		for i, r := range s.Reasons {
+			reasons[i] = r.String()
+		}
+		fmt.Fprintf(b, "  %s %-44s %s\n", paint.paint(stateColor[s.State], fmt.Sprintf("%-8s", s.State)), s.Node.Addr, strings.Join(reasons, "; "))
+	}
+}
+
+// durations are mean times of earlier runs by kind and method.
+type durations map[string]*meanTime
+
+type meanTime struct {
+	sum time.Duration
+	n   int
+}
+
+func durationKey(kind, method string) string { return kind + " " + method }
+
+// measure reads the times of all earlier runs in the cache.
+func measure(known *cache.Reader) durations {
+	d := durations{}
+	for r := range known.Records() {
+		method := ""
+		for _, l := range r.Lines {
+			if l.Label == "param method" {
+				method = l.Value
+			}
+		}
+		key := durationKey(r.Kind, method)
+		if d[key] == nil {
+			d[key] = &meanTime{}
+		}
+		d[key].sum += r.Finished.Sub(r.Started)
+		d[key].n++
+	}
+	return d
+}
+
+// of estimates a step: its own last time, else the mean of its kind.
+func (d durations) of(s *graph.Step) (time.Duration, bool) {
+	if s.Last != nil {
+		return s.Last.Finished.Sub(s.Last.Started), true
+	}
+	method := ""
+	if s.Node.Kind() == "train" {
+		method = s.Node.Attr("method")
+	}
+	if m := d[durationKey(s.Node.Kind(), method)]; m != nil {
+		return m.sum / time.Duration(m.n), true
+	}
+	return 0, false
+}
+
+// roughly writes a duration with the precision of an estimate.
+func roughly(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "1 s"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()+0.5))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()+0.5))
+	}
+	return fmt.Sprintf("%.1f h", d.Hours())
+}
+
+func thousands(n int) string { return humanize.Comma(int64(n)) }
+
+// planJSON is the form of plan --json.
+type planJSON struct {
+	Study    string              `json:"study"`
+	File     string              `json:"file"`
+	Protocol string              `json:"protocol"`
+	Seed     int64               `json:"seed"`
+	Counts   map[graph.State]int `json:"counts"`
+	Nodes    []nodeJSON          `json:"nodes"`
+	Hosts    []tasks.Host        `json:"hosts"`
+}
+
+type nodeJSON struct {
+	Address  string         `json:"address"`
+	Kind     string         `json:"kind"`
+	Stage    string         `json:"stage"`
+	State    graph.State    `json:"state"`
+	Reasons  []graph.Reason `json:"reasons,omitempty"`
+	Key      string         `json:"key,omitempty"`
+	Inputs   []string       `json:"inputs,omitempty"`
+	Memory   int64          `json:"memory_bytes"`
+	Disk     int64          `json:"disk_bytes,omitempty"`
+	Seconds  *float64       `json:"estimated_seconds,omitempty"`
+	Requests map[string]int `json:"requests,omitempty"`
+	Host     string         `json:"host,omitempty"`
+}
+
+func writePlanJSON(w io.Writer, p *planned) error {
+	s := p.compiled.Study
+	out := planJSON{
+		Study: s.Name.V, File: s.File, Protocol: s.Protocol.V, Seed: s.Seed.V, Counts: p.Count(),
+		Nodes: make([]nodeJSON, len(p.Steps)), Hosts: p.compiled.Hosts,
+	}
+	for i, st := range p.Steps {
+		n := nodeJSON{
+			Address: st.Node.Addr, Kind: st.Node.Kind(), Stage: st.Node.Stage, State: st.State, Reasons: st.Reasons,
+			Memory: st.Node.Need.Memory, Disk: st.Node.Disk, Requests: st.Node.Demand, Host: st.Node.Host,
+		}
+		if !st.Key.IsZero() {
+			n.Key = st.Key.String()
+		}
+		for _, in := range st.Node.Inputs {
+			if !slices.Contains(n.Inputs, in.From.Addr) {
+				n.Inputs = append(n.Inputs, in.From.Addr)
+			}
+		}
+		if t, ok := p.durations.of(st); ok {
+			sec := t.Seconds()
+			n.Seconds = &sec
+		}
+		out.Nodes[i] = n
+	}
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(out)
+}

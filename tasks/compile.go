@@ -1,0 +1,448 @@
+package tasks
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"clusterflow/graph"
+	"clusterflow/internal/cluster"
+	"clusterflow/internal/judge"
+	"clusterflow/studies"
+)
+
+// Compiled is a study as a graph.
+type Compiled struct {
+	Study *studies.Study
+	Graph *graph.Graph
+	Facts []string // about the data, for a plan
+	Hosts []Host   // that will receive text
+}
+
+// Host is a server that an evaluator names, with the variable of its key.
+type Host struct {
+	Name      string
+	APIKeyEnv string
+}
+
+// Compile checks a study against its files and makes its graph. office may be
+// nil for a graph that is only looked at. The graph is nil if any diagnostic is
+// an error.
+func Compile(study *studies.Study, office *Office) (*Compiled, studies.Diagnostics) {
+	mats, diags := inspect(study)
+	if diags.HasErrors() {
+		return nil, diags
+	}
+	b := &builder{study: study, office: office, layers: map[string]*layerNodes{}, made: map[string]*graph.Node{}}
+	c := &Compiled{Study: study}
+	for _, m := range mats {
+		b.material(m)
+		c.Facts = append(c.Facts, m.fact())
+	}
+	diags = append(diags, b.clusterings(mats)...)
+	diags = append(diags, b.evaluations()...)
+	if diags.HasErrors() {
+		return nil, diags
+	}
+	b.report(mats)
+	g, err := graph.Build(b.nodes)
+	if err != nil {
+		return nil, append(diags, study.Errorf(study.Range, "Study makes no graph", sentence(err)))
+	}
+	c.Graph = g
+	c.Hosts = hosts(study)
+	return c, diags
+}
+
+// fact is the line of a plan about one model's data.
+func (m *material) fact() string {
+	s := fmt.Sprintf("%s: %s responses · about %s sentences", m.label, thousands(m.responses), thousands(m.sentences))
+	if m.cutOff > 0 {
+		s += fmt.Sprintf(" · %s cut-off traces kept", thousands(m.cutOff))
+	}
+	if m.random {
+		s += " · random weights"
+	}
+	return s
+}
+
+// hosts lists where the text of a study goes, in file order.
+func hosts(study *studies.Study) []Host {
+	var out []Host
+	use := func(e *studies.Evaluator) {
+		h := Host{Destination(e), e.APIKeyEnv.V}
+		if h.Name != "" && !slices.Contains(out, h) {
+			out = append(out, h)
+		}
+	}
+	for _, ev := range study.Evaluations {
+		for _, t := range ev.Titles {
+			use(t.Evaluator)
+		}
+		for _, j := range ev.Judges {
+			use(j)
+		}
+	}
+	return out
+}
+
+// builder makes the nodes of a study.
+type builder struct {
+	study  *studies.Study
+	office *Office
+	nodes  []*graph.Node
+	layers map[string]*layerNodes // by "label/layer"
+	cells  []*cell
+	scores []scored
+	made   map[string]*graph.Node // titles, shared by judges, by address
+}
+
+// layerNodes are the nodes that every clustering of a layer reads.
+type layerNodes struct {
+	mat       *material
+	layer     int
+	prep      preparation
+	sentences *graph.Node
+	rows      *graph.Node
+	pca       *graph.Node // nil until a method asks for it
+	attrs     []graph.Attr
+}
+
+// cell is one clustering.
+type cell struct {
+	*layerNodes
+	method string
+	k      int
+	train  *graph.Node
+}
+
+// scored is one clustering as one judge graded it.
+type scored struct {
+	*cell
+	titles *studies.Titles
+	eval   *studies.Evaluation
+	judge  *studies.Evaluator
+	node   *graph.Node
+}
+
+func (b *builder) add(n *graph.Node) *graph.Node {
+	b.nodes = append(b.nodes, n)
+	return n
+}
+
+// material adds the nodes up to the rows of every layer.
+func (b *builder) material(m *material) {
+	attr := graph.Attr{Name: "model", Value: m.label}
+	if m.activations != nil {
+		b.imported(m, attr)
+		return
+	}
+	shards := (m.responses + shardSize - 1) / shardSize
+	sent := b.add(&graph.Node{
+		Addr: m.label + "/sentences", Stage: StageData, Attrs: []graph.Attr{attr},
+		Task:    &sentences{study: b.study, model: m.model, builtin: m.builtin, shards: shards},
+		Sources: append(sources("tokenizer", m.tokenizer), graph.Source{Name: "responses", Path: m.model.Dataset.File.V}),
+		Need:    graph.Need{Threads: 1, Memory: int64(m.chars) * 40},
+	})
+	weights := sources("checkpoint", m.weights)
+	for _, l := range m.layers {
+		attrs := []graph.Attr{attr, {Name: "layer", Value: strconv.Itoa(l), Origin: m.model.Layers.Origin()}}
+		addr := m.label + "/" + strconv.Itoa(l)
+		rowBytes := int64(m.sentences) * int64(m.hidden) * 4
+		join := &graph.Node{
+			Addr: addr + "/rows", Stage: StageExtract, Attrs: attrs, Task: &rows{shards: shards},
+			Need: graph.Need{Threads: 1, Memory: 3 * rowBytes}, Disk: rowBytes,
+		}
+		for s := range shards {
+			ex := b.add(&graph.Node{
+				Addr: addr + "/extract/" + strconv.Itoa(s), Stage: StageExtract, Attrs: attrs,
+				Task:    &extract{model: m.model, builtin: m.builtin, layer: l},
+				Inputs:  []graph.Input{{Name: "shard", From: sent, Output: "shard/" + strconv.Itoa(s)}},
+				Sources: weights,
+				Need:    graph.Need{Threads: 1 << 16, Memory: m.memory + int64(len(m.layers))*rowBytes}, Disk: rowBytes / int64(shards),
+			})
+			join.Inputs = append(join.Inputs, graph.Input{Name: "shard/" + strconv.Itoa(s), From: ex, Output: "rows"})
+		}
+		join.Inputs = append(join.Inputs, graph.Input{Name: "order", From: sent, Output: "order"})
+		b.layers[addr] = &layerNodes{
+			mat: m, layer: l, sentences: sent, rows: b.add(join), attrs: attrs,
+			prep: preparation{m.model.Center, m.model.Normalize},
+		}
+	}
+}
+
+// imported adds the nodes of an activations block.
+func (b *builder) imported(m *material, attr graph.Attr) {
+	a := m.activations
+	sent := b.add(&graph.Node{
+		Addr: m.label + "/sentences", Stage: StageData, Attrs: []graph.Attr{attr}, Task: &importSentences{a},
+		Sources: []graph.Source{{Name: "sentences", Path: a.Sentences.V}}, Need: graph.Need{Threads: 1, Memory: int64(m.sentences) * 2000},
+	})
+	for _, f := range a.Files {
+		attrs := []graph.Attr{attr, {Name: "layer", Value: strconv.Itoa(f.Layer), Origin: f.File.Origin()}}
+		addr := m.label + "/" + strconv.Itoa(f.Layer)
+		rowBytes := int64(m.sentences) * int64(m.hidden) * 4
+		n := &graph.Node{
+			Addr: addr + "/rows", Stage: StageData, Attrs: attrs, Task: &importRows{block: a, file: f},
+			Inputs:  []graph.Input{{Name: "info", From: sent, Output: "info"}},
+			Sources: []graph.Source{{Name: "rows", Path: f.File.V}},
+			Need:    graph.Need{Threads: 1, Memory: 3 * rowBytes}, Disk: rowBytes,
+		}
+		if f.Mean.Set {
+			n.Sources = append(n.Sources, graph.Source{Name: "mean", Path: f.Mean.V})
+		}
+		b.layers[addr] = &layerNodes{
+			mat: m, layer: f.Layer, sentences: sent, rows: b.add(n), attrs: attrs,
+			prep: preparation{a.Center, a.Normalize},
+		}
+	}
+}
+
+// sources names the files of a checkpoint by their base names: where the
+// checkpoint lies does not matter.
+func sources(what string, paths []string) []graph.Source {
+	out := make([]graph.Source, len(paths))
+	for i, p := range paths {
+		out[i] = graph.Source{Name: what + " " + p[strings.LastIndexAny(p, `/\`)+1:], Path: p}
+	}
+	return out
+}
+
+// clusterings adds a train node for every cell of every grid, once.
+func (b *builder) clusterings(mats []*material) studies.Diagnostics {
+	var diags studies.Diagnostics
+	seen := map[string]bool{}
+	for _, g := range b.study.Grids {
+		for _, m := range mats {
+			if len(g.Models) > 0 && !slices.Contains(g.Models, m.label) {
+				continue
+			}
+			layers := m.layers
+			if len(g.Layers.V) > 0 {
+				layers = slices.DeleteFunc(slices.Clone(g.Layers.V), func(l int) bool { return !slices.Contains(m.layers, l) })
+			}
+			for _, l := range layers {
+				for _, name := range g.Methods.V {
+					for _, k := range g.Clusters.V {
+						addr := fmt.Sprintf("%s/%d/%s/%d", m.label, l, name, k)
+						if !seen[addr] {
+							seen[addr] = true
+							b.cell(addr, b.layers[fmt.Sprintf("%s/%d", m.label, l)], name, k, g)
+						}
+					}
+				}
+			}
+		}
+	}
+	if len(b.cells) == 0 && len(b.study.Grids) > 0 {
+		diags = append(diags, b.study.Errorf(b.study.Grids[0].Range, "Grids ask for nothing",
+			"No model has a layer that a grid names. Add layers to a model, or leave the grid's layers out to use all."))
+	}
+	return diags
+}
+
+func (b *builder) cell(addr string, ln *layerNodes, name string, k int, g *studies.Grid) {
+	m, _ := cluster.ByName(name) // the decoder has checked the name
+	t := &train{study: b.study, method: m, k: k, kAt: g.Clusters.Origin(), prep: ln.prep, options: b.options(m)}
+	matrix := int64(ln.mat.sentences) * int64(ln.mat.hidden) * 4
+	attrs := append(slices.Clone(ln.attrs),
+		graph.Attr{Name: "method", Value: name, Origin: g.Methods.Origin()},
+		graph.Attr{Name: "clusters", Value: strconv.Itoa(k), Origin: g.Clusters.Origin()})
+	n := &graph.Node{
+		Addr: addr + "/train", Stage: StageTrain, Attrs: attrs, Task: t,
+		Inputs: []graph.Input{
+			{Name: "activations", From: ln.rows, Output: "activations"},
+			{Name: "sentences", From: ln.sentences, Output: "sentences"},
+		},
+		Need: graph.Need{Threads: 1, Memory: 3 * matrix}, Disk: int64(k) * int64(ln.mat.hidden) * 4,
+	}
+	if m.Space == "pca" {
+		n.Inputs = append(n.Inputs, graph.Input{Name: "coords", From: b.pca(ln), Output: "coords"})
+	}
+	b.cells = append(b.cells, &cell{ln, name, k, b.add(n)})
+}
+
+// pca is the layer's shared principal components, added when first asked for.
+func (b *builder) pca(ln *layerNodes) *graph.Node {
+	if ln.pca == nil {
+		matrix := int64(ln.mat.sentences) * int64(ln.mat.hidden) * 4
+		ln.pca = b.add(&graph.Node{
+			Addr: fmt.Sprintf("%s/%d/pca", ln.mat.label, ln.layer), Stage: StageShared, Attrs: ln.attrs, Task: &pca{ln.prep},
+			Inputs: []graph.Input{
+				{Name: "activations", From: ln.rows, Output: "activations"},
+				{Name: "sentences", From: ln.sentences, Output: "sentences"},
+			},
+			Need: graph.Need{Threads: 1 << 16, Memory: 3*matrix + 3*int64(ln.mat.hidden)*int64(ln.mat.hidden)*8},
+			Disk: int64(ln.mat.sentences) * cluster.PCAComponents * 4,
+		})
+	}
+	return ln.pca
+}
+
+// options are all options of a method: the study's where it sets them, else
+// the defaults.
+func (b *builder) options(m cluster.Method) []option {
+	out := make([]option, len(m.Options))
+	for i, o := range m.Options {
+		out[i] = option{name: o.Name, value: o.Default}
+		for _, block := range b.study.Methods {
+			if v, ok := block.Options[o.Name]; ok && block.Name == m.Name {
+				out[i].value, out[i].origin = v.V, v.Origin()
+			}
+		}
+	}
+	return out
+}
+
+// evaluations adds titles and grades for every clustering.
+func (b *builder) evaluations() studies.Diagnostics {
+	var diags studies.Diagnostics
+	pairs := map[string]bool{}
+	for _, ev := range b.study.Evaluations {
+		for _, t := range ev.Titles {
+			for _, j := range ev.Judges {
+				pair := t.Name + "/" + j.Name
+				if pairs[pair] {
+					diags = append(diags, b.study.Errorf(ev.Range, "Evaluated twice",
+						fmt.Sprintf("Titles %q are graded by %q in an earlier evaluation already; both would have the address …/%s.", t.Name, j.Name, pair)))
+					continue
+				}
+				pairs[pair] = true
+				for _, c := range b.cells {
+					b.graded(c, ev, t, j)
+				}
+			}
+		}
+	}
+	return diags
+}
+
+func (b *builder) graded(c *cell, ev *studies.Evaluation, t *studies.Titles, j *studies.Evaluator) {
+	base := strings.TrimSuffix(c.train.Addr, "train") + t.Name
+	reps := t.Repetitions.V
+	small := graph.Need{Threads: 1, Memory: int64(c.mat.sentences) * 2000}
+	network := graph.Need{Threads: 0, Memory: 64 << 20}
+	sentencesIn := graph.Input{Name: "sentences", From: c.sentences, Output: "sentences"}
+	labelsIn := graph.Input{Name: "labels", From: c.train, Output: "labels"}
+	attrs := append(slices.Clone(c.train.Attrs), graph.Attr{Name: "titles", Value: t.Name})
+
+	ask, answers := b.made[base+"/submit-titles"], b.made[base+"/await-titles"]
+	if ask == nil {
+		ask = b.add(&graph.Node{
+			Addr: base + "/submit-titles", Stage: StageJudge, Attrs: attrs, Task: &submitTitles{b.study, t},
+			Inputs: []graph.Input{sentencesIn, labelsIn, {Name: "traces", From: c.sentences, Output: "traces"}},
+			Need:   small, Demand: map[string]int{judge.TaskTitle: c.k * reps}, Host: Destination(t.Evaluator),
+		})
+		answers = b.add(&graph.Node{
+			Addr: base + "/await-titles", Stage: StageJudge, Attrs: attrs, Task: &await{kindAwaitTitles, b.office, t.Evaluator},
+			Inputs: []graph.Input{{Name: "requests", From: ask, Output: "requests"}}, Need: network,
+		})
+		b.made[base+"/submit-titles"], b.made[base+"/await-titles"] = ask, answers
+	}
+	titleInputs := []graph.Input{
+		{Name: "title-requests", From: ask, Output: "requests"},
+		{Name: "titles", From: answers, Output: "answers"},
+	}
+	attrs = append(slices.Clone(attrs), graph.Attr{Name: "judge", Value: j.Name})
+	base += "/" + j.Name
+	evAsk := b.add(&graph.Node{
+		Addr: base + "/submit-eval", Stage: StageJudge, Attrs: attrs,
+		Task:   &submitEval{study: b.study, eval: ev, judge: j, reps: reps},
+		Inputs: append([]graph.Input{sentencesIn, labelsIn}, titleInputs...),
+		Need:   small, Demand: demand(ev, c, reps), Host: Destination(j),
+	})
+	grades := b.add(&graph.Node{
+		Addr: base + "/await-eval", Stage: StageJudge, Attrs: attrs, Task: &await{kindAwaitEval, b.office, j},
+		Inputs: []graph.Input{{Name: "requests", From: evAsk, Output: "requests"}}, Need: network,
+	})
+	node := b.add(&graph.Node{
+		Addr: base + "/score", Stage: StageJudge, Attrs: attrs, Task: &score{ev, reps},
+		Inputs: append([]graph.Input{
+			sentencesIn, labelsIn, {Name: "info", From: c.train, Output: "info"},
+			{Name: "eval-requests", From: evAsk, Output: "requests"}, {Name: "grades", From: grades, Output: "answers"},
+		}, titleInputs...),
+		Need: small,
+	})
+	b.scores = append(b.scores, scored{c, t, ev, j, node})
+}
+
+// demand is the number of requests of an evaluation when every cluster gets a
+// title and has enough sentences: an upper bound.
+func demand(ev *studies.Evaluation, c *cell, reps int) map[string]int {
+	d := map[string]int{}
+	chunks := func(n int) int { return (n + ev.ChunkSize.V - 1) / ev.ChunkSize.V }
+	if asks(ev, judge.MetricAccuracy) {
+		d[judge.TaskAccuracy] = reps * c.k * chunks(min(ev.Accuracy.Inside.V+ev.Accuracy.Outside.V, c.mat.sentences))
+	}
+	if asks(ev, judge.MetricCompleteness) {
+		n := c.mat.sentences
+		if m := ev.Completeness.Examples.V; m >= 0 {
+			n = min(n, m)
+		}
+		if ev.Completeness.Mode.V == judge.ModeFit {
+			d[judge.TaskFit] = reps * n
+		} else {
+			d[judge.TaskCompleteness] = reps * chunks(n)
+		}
+	}
+	if asks(ev, judge.MetricOrthogonality) {
+		times := 1
+		if ev.Orthogonality.Repetitions.V == "each" {
+			times = reps
+		}
+		d[judge.TaskSimilarity] = times * c.k * (c.k - 1) / 2
+	}
+	return d
+}
+
+// report adds the node that everything leads to, if anything is graded.
+func (b *builder) report(mats []*material) {
+	if len(b.scores) == 0 {
+		return
+	}
+	n := &graph.Node{Addr: "report", Stage: StageReport, Need: graph.Need{Threads: 1, Memory: 256 << 20}}
+	t := &report{study: b.study, mats: mats, scores: b.scores}
+	seen := map[*graph.Node]bool{}
+	for i, s := range b.scores {
+		if !seen[s.sentences] {
+			seen[s.sentences] = true
+			for _, out := range []string{"sentences", "traces", "info"} {
+				n.Inputs = append(n.Inputs, graph.Input{Name: s.mat.label + " " + out, From: s.sentences, Output: out})
+			}
+		}
+		if !seen[s.train] {
+			seen[s.train] = true
+			for _, out := range []string{"labels", "info"} {
+				n.Inputs = append(n.Inputs, graph.Input{Name: s.train.Addr + " " + out, From: s.train, Output: out})
+			}
+		}
+		n.Inputs = append(n.Inputs, graph.Input{Name: b.scores[i].node.Addr, From: s.node, Output: "score"})
+	}
+	n.Task = t
+	b.add(n)
+}
+
+// thousands writes a number with separators.
+func thousands(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// sentence is an error as the detail of a diagnostic.
+func sentence(err error) string {
+	s := err.Error()
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:] + "."
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

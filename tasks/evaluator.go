@@ -1,0 +1,202 @@
+package tasks
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"clusterflow/cache"
+	"clusterflow/internal/batch"
+	"clusterflow/internal/batchd"
+	"clusterflow/studies"
+)
+
+// lexicalModel is the name under which answers of the offline judge are kept.
+// It changes when the judge would answer the same prompt differently.
+const lexicalModel = "lexical-1"
+
+// Office is what the await tasks need of their surroundings: the ledger, the
+// network and, for lexical evaluators, the embedded Batch API server, started
+// when it is first needed. It is safe for concurrent use.
+type Office struct {
+	store  *cache.Store
+	desk   *batch.Desk
+	getenv func(string) string
+
+	mu      sync.Mutex
+	lexical string // base URL of the embedded server, "" while it is not running
+	stop    func() error
+	batches map[string][]batch.BatchState // by group, as last seen
+}
+
+// NewOffice returns an office without a cache: graphs can be made with it, and
+// run once it is open.
+func NewOffice(getenv func(string) string) *Office {
+	return &Office{getenv: getenv, batches: map[string][]batch.BatchState{}}
+}
+
+// Open gives the office its cache. Close stops what it started.
+func (o *Office) Open(store *cache.Store, opts batch.DeskOptions) {
+	opts.TempDir = cmp.Or(opts.TempDir, filepath.Join(store.Dir(), "scratch"))
+	o.store = store
+	o.desk = batch.NewDesk(store.Bucket("ledger"), blobFiles{store.Blobs()}, opts)
+}
+
+// Close stops the embedded server, if it runs; it is started again when it is
+// next needed.
+func (o *Office) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.stop == nil {
+		return nil
+	}
+	stop := o.stop
+	o.stop, o.lexical = nil, ""
+	return stop()
+}
+
+// Batches lists the batches that the run has seen, by id.
+func (o *Office) Batches() []cache.BatchState {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var out []cache.BatchState
+	for _, bs := range o.batches {
+		for _, b := range bs {
+			out = append(out, cache.BatchState{
+				ID: cmp.Or(b.ID, b.Intent), Evaluator: b.Evaluator, Status: b.Status, Requests: b.Requests,
+				Completed: b.Completed, Failed: b.Failed, Created: b.Created, Expires: b.Expires,
+			})
+		}
+	}
+	slices.SortFunc(out, func(a, b cache.BatchState) int {
+		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
+	})
+	return out
+}
+
+// saw remembers the batches of a group, and brings those that it has seen
+// before up to date: they may have ended.
+func (o *Office) saw(ctx context.Context, group string, now []batch.BatchState) {
+	all, err := o.desk.Batches(ctx)
+	if err != nil {
+		all = now // what was seen this time is better than nothing
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	intents := map[string]bool{}
+	for _, b := range slices.Concat(o.batches[group], now) {
+		intents[b.Intent] = true
+	}
+	o.batches[group] = slices.DeleteFunc(all, func(b batch.BatchState) bool { return !intents[b.Intent] })
+}
+
+// connect returns the evaluator ready to be asked: with its key, or with the
+// address of the embedded server.
+func (o *Office) connect(ctx context.Context, e *studies.Evaluator) (batch.Evaluator, error) {
+	be := settings(e)
+	if e.Provider.V == "lexical" {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.lexical == "" {
+			base, stop, err := batchd.Start(context.WithoutCancel(ctx), filepath.Join(o.store.Dir(), "batchd"), batchd.Lexical)
+			if err != nil {
+				return be, fmt.Errorf("starting the offline judge: %w", err)
+			}
+			o.lexical, o.stop = base, stop
+		}
+		be.BaseURL = o.lexical
+		return be, nil
+	}
+	be.APIKeyEnv = e.APIKeyEnv.V
+	be.APIKey = o.getenv(be.APIKeyEnv)
+	if be.APIKey == "" && !loopback(be.BaseURL) {
+		return be, fmt.Errorf("evaluator %q needs an API key for %s: set the environment variable %s", e.Name, be.BaseURL, be.APIKeyEnv)
+	}
+	return be, nil
+}
+
+// settings is an evaluator without its secrets and without a running server:
+// all that requests are made of.
+func settings(e *studies.Evaluator) batch.Evaluator {
+	be := batch.Evaluator{
+		Name: e.Name, Provider: e.Provider.V, Model: e.Model.V, BaseURL: e.BaseURL.V,
+		ReasoningEffort: e.ReasoningEffort.V, MaxCompletionTokens: e.MaxCompletionTokens.V,
+	}
+	if e.HasTemperature {
+		t := e.Temperature.V
+		be.Temperature = &t
+	}
+	if e.Provider.V == "lexical" {
+		be.Model, be.BaseURL = lexicalModel, ""
+	}
+	return be
+}
+
+// Destination is where text goes: the host of an evaluator, or "" for the
+// offline judge, whose text stays on this machine.
+func Destination(e *studies.Evaluator) string {
+	if e.Provider.V == "lexical" {
+		return ""
+	}
+	return host(e.BaseURL.V)
+}
+
+func host(base string) string {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" {
+		return base
+	}
+	return strings.ToLower(u.Host)
+}
+
+// Loopback reports whether a base URL is on this machine.
+func loopback(base string) bool {
+	u, err := url.Parse(base)
+	if err != nil {
+		return false
+	}
+	h := u.Hostname()
+	return h == "localhost" || h == "::1" || strings.HasPrefix(h, "127.")
+}
+
+// evaluatorParams are the settings that can change an answer.
+func evaluatorParams(p *params, e *studies.Evaluator) {
+	be := settings(e)
+	p.add("evaluator model", be.Model, e.Model.Origin())
+	provider := "lexical"
+	if be.Provider != "lexical" {
+		provider = host(be.BaseURL)
+	}
+	p.add("evaluator provider", provider, e.BaseURL.Origin())
+	if be.Temperature != nil {
+		p.add("evaluator temperature", *be.Temperature, e.Temperature.Origin())
+	}
+	if be.ReasoningEffort != "" {
+		p.add("evaluator reasoning_effort", be.ReasoningEffort, e.ReasoningEffort.Origin())
+	}
+	if be.MaxCompletionTokens != 0 {
+		p.add("evaluator max_completion_tokens", be.MaxCompletionTokens, e.MaxCompletionTokens.Origin())
+	}
+}
+
+// blobFiles lets the desk keep result files as blobs.
+type blobFiles struct{ blobs *cache.Blobs }
+
+func (b blobFiles) Import(path string) (string, int64, error) {
+	d, n, err := b.blobs.ImportFile(path)
+	return d.String(), n, err
+}
+
+func (b blobFiles) Open(digest string) (io.ReadSeekCloser, error) {
+	d, err := cache.ParseDigest(digest)
+	if err != nil {
+		return nil, err
+	}
+	return b.blobs.Open(d)
+}

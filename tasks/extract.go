@@ -1,0 +1,393 @@
+package tasks
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"clusterflow/cache"
+	"clusterflow/graph"
+	"clusterflow/internal/linalg"
+	"clusterflow/internal/llm"
+	"clusterflow/studies"
+)
+
+// extract computes the raw rows of one layer for one shard of responses. Its
+// output "rows" is a safetensors file: rows f32 [sentences, hidden], the mean
+// of the residual stream after block layer over each sentence's tokens, and
+// means f32 [responses, hidden], the mean over each response's tokens from its
+// first sentence to its last (zero for a response without sentences).
+//
+// All stale layers and shards of a model are one pass over its weights. Rows
+// are remembered per response, so that a shard that grew or changed in part
+// computes only the responses that it has not seen.
+type extract struct {
+	model   *studies.Model
+	builtin string // identity of a built-in model, "" for files
+	layer   int
+}
+
+func (t *extract) Kind() string    { return kindExtract.Name }
+func (t *extract) Version() string { return kindExtract.Version }
+
+func (t *extract) Params() []cache.Line {
+	var p params
+	p.add("layer", t.layer, t.model.Layers.Origin())
+	set(&p, "precision", t.model.Precision)
+	if t.builtin != "" {
+		p.add("model", t.builtin, t.model.Source.Origin())
+	}
+	return p.lines
+}
+
+// Group is one pass over one model's weights.
+func (t *extract) Group() string { return "extract " + t.model.Name }
+
+// Hold is false: shards are all ready at once.
+func (t *extract) Hold() bool { return false }
+
+// Run does the work of a single node.
+func (t *extract) Run(ctx context.Context, job *graph.Job) error {
+	return t.RunGroup(ctx, []*graph.Job{job})
+}
+
+// rowsPiece says where the rows of one response and layer were kept.
+type rowsPiece struct {
+	Blob cache.Digest `json:"blob"`
+	Row  int          `json:"row"`
+	Line int          `json:"line"`
+}
+
+// shardRows is the output of one job while it is filled.
+type shardRows struct {
+	job   *graph.Job
+	layer int
+	lines []shardLine
+	first []int // row of each line's first sentence
+	rows  linalg.Matrix
+	means linalg.Matrix
+	keys  []string // of each line's piece
+	left  int      // lines still to compute
+}
+
+// RunGroup fills the outputs of all jobs: from remembered rows where there are
+// any, the rest in one forward pass.
+func (t *extract) RunGroup(ctx context.Context, jobs []*graph.Job) error {
+	ckpt, err := llm.Open(t.model.Source.V)
+	if err != nil {
+		return err
+	}
+	defer ckpt.Close()
+	outs := make([]*shardRows, len(jobs))
+	for i, job := range jobs {
+		if outs[i], err = newShardRows(job, ckpt.Hidden()); err != nil {
+			return err
+		}
+	}
+	need, err := recall(outs)
+	if err != nil {
+		return err
+	}
+	reused, computed := 0, 0
+	for _, out := range outs {
+		reused += len(out.lines) - out.left
+		computed += out.left
+		out.job.Note("responses", strconv.Itoa(len(out.lines)))
+		out.job.Note("responses computed", strconv.Itoa(out.left))
+	}
+	for _, out := range outs {
+		if out.left == 0 {
+			if err := out.finish(); err != nil {
+				return err
+			}
+		}
+	}
+	for _, layers := range need.sets {
+		if err := t.forward(ctx, ckpt, need.lines[layers.name], layers.layers, reused, jobs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wanted is one response that some layers still need.
+type wanted struct {
+	line shardLine
+	outs map[int]target // by layer
+}
+
+// target is where the rows of a response and layer go.
+type target struct {
+	out  *shardRows
+	line int
+}
+
+// work is the responses to compute, by the set of layers that they need.
+type work struct {
+	sets  []layerSet
+	lines map[string][]*wanted
+}
+
+type layerSet struct {
+	name   string
+	layers []int
+}
+
+// newShardRows reads the shard of a job and makes room for its rows.
+func newShardRows(job *graph.Job, hidden int) (*shardRows, error) {
+	in, err := job.Open("shard")
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	out := &shardRows{job: job, layer: job.Node.Task.(*extract).layer}
+	if out.lines, err = readJSONL[shardLine](in); err != nil {
+		return nil, fmt.Errorf("reading the shard of %s: %w", job.Node.Addr, err)
+	}
+	rows := 0
+	for _, l := range out.lines {
+		out.first = append(out.first, rows)
+		rows += len(l.Spans)
+	}
+	out.rows, out.means = linalg.NewMatrix(rows, hidden), linalg.NewMatrix(len(out.lines), hidden)
+	out.keys = make([]string, len(out.lines))
+	base := pieceBase(job)
+	for i, l := range out.lines {
+		if len(l.Spans) == 0 {
+			continue
+		}
+		enc, err := json.Marshal([]any{l.IDs, l.Spans, l.Mean})
+		if err != nil {
+			return nil, err
+		}
+		out.keys[i] = cache.Sum(append([]byte(base), enc...)).String()
+	}
+	return out, nil
+}
+
+// pieceBase is what the rows of a response depend on besides its tokens: every
+// line of the node's key except the shard.
+func pieceBase(job *graph.Job) string {
+	var b strings.Builder
+	for _, l := range job.Lines {
+		if !strings.HasPrefix(l.Label, "input ") {
+			fmt.Fprintf(&b, "%q %q\n", l.Label, l.Value)
+		}
+	}
+	return b.String()
+}
+
+// recall copies remembered rows into the outputs and lists what is left.
+func recall(outs []*shardRows) (*work, error) {
+	need := &work{lines: map[string][]*wanted{}}
+	byResponse := map[string]*wanted{} // by shard digest and line: layers of one shard share a pass
+	var order []*wanted
+	kept := keptRows{}
+	for _, out := range outs {
+		shard, err := out.job.Digest("shard")
+		if err != nil {
+			return nil, err
+		}
+		for i, l := range out.lines {
+			if len(l.Spans) == 0 {
+				continue
+			}
+			ok, err := out.restore(i, kept)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				continue
+			}
+			out.left++
+			id := shard.String() + " " + strconv.Itoa(i)
+			w := byResponse[id]
+			if w == nil {
+				w = &wanted{line: l, outs: map[int]target{}}
+				byResponse[id] = w
+				order = append(order, w)
+			}
+			w.outs[out.layer] = target{out, i}
+		}
+	}
+	for _, w := range order {
+		layers := make([]int, 0, len(w.outs))
+		for l := range w.outs {
+			layers = append(layers, l)
+		}
+		slices.Sort(layers)
+		name := fmt.Sprint(layers)
+		if need.lines[name] == nil {
+			need.sets = append(need.sets, layerSet{name, layers})
+		}
+		need.lines[name] = append(need.lines[name], w)
+	}
+	return need, nil
+}
+
+// keptRows are earlier results of extract, read once each.
+type keptRows map[cache.Digest]*[2]linalg.Matrix
+
+// open returns the rows and means of an earlier result, nil if it is no longer
+// there whole.
+func (k keptRows) open(blobs *cache.Blobs, d cache.Digest) *[2]linalg.Matrix {
+	if m, ok := k[d]; ok {
+		return m
+	}
+	k[d] = nil // dropped or damaged rows are computed again
+	f, err := blobs.Open(d)
+	if err != nil {
+		return nil
+	}
+	f.Close()
+	st, err := linalg.OpenSafetensors(blobs.Path(d))
+	if err != nil {
+		return nil
+	}
+	defer st.Close()
+	var m [2]linalg.Matrix
+	for i, name := range []string{"rows", "means"} {
+		t, ok := st.Tensor(name)
+		if !ok {
+			return nil
+		}
+		if m[i], err = t.Matrix(); err != nil {
+			return nil
+		}
+	}
+	k[d] = &m
+	return &m
+}
+
+// restore fills a line from an earlier result, if there is one.
+func (out *shardRows) restore(i int, kept keptRows) (bool, error) {
+	raw, ok, err := out.job.Store.Bucket("rows").Get(out.keys[i])
+	if err != nil || !ok {
+		return false, err
+	}
+	var p rowsPiece
+	if json.Unmarshal(raw, &p) != nil {
+		return false, nil
+	}
+	m := kept.open(out.job.Store.Blobs(), p.Blob)
+	n, d := len(out.lines[i].Spans), out.rows.Cols
+	if m == nil || m[0].Cols != d || m[1].Cols != d || p.Row < 0 || p.Row+n > m[0].Rows || p.Line < 0 || p.Line >= m[1].Rows {
+		return false, nil
+	}
+	for s := range n {
+		copy(out.rows.Row(out.first[i]+s), m[0].Row(p.Row+s))
+	}
+	copy(out.means.Row(i), m[1].Row(p.Line))
+	return true, nil
+}
+
+// forward computes the rows of some responses at some layers.
+func (t *extract) forward(ctx context.Context, ckpt *llm.Checkpoint, need []*wanted, layers []int, reused int, jobs []*graph.Job) error {
+	seqs := make([][]int32, len(need))
+	tokens := 0
+	for i, w := range need {
+		seqs[i] = w.line.IDs[:w.line.Mean[1]] // attention is causal: nothing after the last sentence matters
+		tokens += len(seqs[i])
+	}
+	note := ""
+	if reused > 0 {
+		note = fmt.Sprintf("%d responses, %d kept", len(need), reused)
+	}
+	total := int64(tokens) * int64(layers[len(layers)-1]+1)
+	visit := func(layer, seq int, states linalg.Matrix) error {
+		to := need[seq].outs[layer]
+		return to.out.pool(to.line, states)
+	}
+	progress := func(done, of int) {
+		p := graph.Progress{Unit: "tokens × blocks", Note: note}
+		if of > 0 {
+			p.Done, p.Total = int64(float64(done)/float64(of)*float64(total)), total
+		}
+		for _, j := range jobs {
+			j.Progress(p)
+		}
+	}
+	if err := ckpt.Forward(ctx, seqs, layers, jobs[0].Threads, visit, progress); err != nil {
+		return fmt.Errorf("running %s: %w", t.model.Source.V, err)
+	}
+	return nil
+}
+
+// pool averages the states of one response over its sentences' tokens. states
+// is [tokens, hidden]. When the last line is in, the output is complete.
+func (out *shardRows) pool(i int, states linalg.Matrix) error {
+	l := out.lines[i]
+	for s, span := range l.Spans {
+		meanRows(out.rows.Row(out.first[i]+s), states, span)
+	}
+	meanRows(out.means.Row(i), states, l.Mean)
+	if out.left--; out.left > 0 {
+		return nil
+	}
+	return out.finish()
+}
+
+// meanRows sets dst to the mean of rows span[0] to span[1] of m, summed in
+// float64.
+func meanRows(dst []float32, m linalg.Matrix, span [2]int) {
+	sum := make([]float64, len(dst))
+	for r := span[0]; r < span[1]; r++ {
+		for c, v := range m.Row(r) {
+			sum[c] += float64(v)
+		}
+	}
+	n := float64(span[1] - span[0])
+	for c := range dst {
+		dst[c] = float32(sum[c] / n)
+	}
+}
+
+// finish stores the output, remembers its pieces and settles the job.
+func (out *shardRows) finish() error {
+	job := out.job
+	job.Backend("cpu float32, " + linalg.Backend().Name)
+	err := job.Write("rows", func(w io.Writer) error {
+		st, err := linalg.NewSafetensorsWriter(w, nil, []linalg.TensorSpec{
+			{Name: "rows", DType: "F32", Shape: []int{out.rows.Rows, out.rows.Cols}},
+			{Name: "means", DType: "F32", Shape: []int{out.means.Rows, out.means.Cols}},
+		})
+		if err != nil {
+			return err
+		}
+		if err := st.WriteMatrix(out.rows); err != nil {
+			return err
+		}
+		if err := st.WriteMatrix(out.means); err != nil {
+			return err
+		}
+		return st.Close()
+	})
+	if err != nil {
+		return err
+	}
+	blob, err := job.Output("rows")
+	if err != nil {
+		return err
+	}
+	pieces := map[string][]byte{}
+	for i, key := range out.keys {
+		if key == "" {
+			continue
+		}
+		raw, err := json.Marshal(rowsPiece{blob, out.first[i], i})
+		if err != nil {
+			return err
+		}
+		pieces[key] = raw
+	}
+	if err := job.Store.Bucket("rows").Put(pieces); err != nil {
+		return err
+	}
+	out.rows, out.means, out.lines = linalg.Matrix{}, linalg.Matrix{}, nil
+	job.Done()
+	return nil
+}
