@@ -29,13 +29,14 @@ func (s *Study) Warningf(at Range, summary, detail string) *hcl.Diagnostic {
 	return d
 }
 
-// WriteDiagnostics writes diags with snippets of the files that s was read
-// from; s may be nil, then without snippets. Text is wrapped at width columns,
+// WriteDiagnostics writes diags in reading order, with snippets of the files
+// that s was read from; s may be nil, then without snippets. Text is wrapped at width columns,
 // not at all for 0.
 func WriteDiagnostics(w io.Writer, s *Study, diags Diagnostics, width int, color bool) error {
 	var files map[string]*hcl.File
 	if s != nil {
 		files = s.files
+		diags = sorted(diags, s.File)
 	}
 	return hcl.NewDiagnosticTextWriter(w, files, uint(max(width, 0)), color).WriteDiagnostics(diags)
 }

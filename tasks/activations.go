@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -107,12 +108,17 @@ func tracesOf(all []Sentence) []Trace {
 }
 
 // importRows reads the rows of one layer of an activations block. Its output
-// "activations" is as task rows makes it; the mean is the given one, zero for
-// rows that are centred already, else the mean of the rows.
+// "activations" is as task rows makes it. The mean is the given one; without
+// one it is the mean of the rows, or zero where the mean of centred rows is not
+// known.
 type importRows struct {
 	block *studies.Activations
 	file  studies.LayerFile
 }
+
+// unitTolerance is how far from 1 the length of a row may be that is said to be
+// normalised: float16 rows have this much rounding.
+const unitTolerance = 1e-2
 
 func (t *importRows) Kind() string    { return kindImport.Name }
 func (t *importRows) Version() string { return kindImport.Version }
@@ -121,6 +127,7 @@ func (t *importRows) Params() []cache.Line {
 	var p params
 	p.add("what", "rows", "")
 	set(&p, "centered", t.block.Centered)
+	set(&p, "normalized", t.block.Normalized)
 	return p.lines
 }
 
@@ -139,6 +146,9 @@ func (t *importRows) Run(ctx context.Context, job *graph.Job) error {
 	for i := range x.Rows {
 		if c := nonFinite(x.Row(i)); c >= 0 {
 			return fmt.Errorf("%s: row %d, component %d is not finite", t.file.File.V, i, c)
+		}
+		if norm := math.Sqrt(dot(x.Row(i), x.Row(i))); t.block.Normalized.V && math.Abs(norm-1) > unitTolerance {
+			return fmt.Errorf("%s: row %d has the length %.4g, but the block says normalized = true; correct the one or the other", t.file.File.V, i, norm)
 		}
 	}
 	mean := make([]float32, x.Cols)

@@ -176,6 +176,10 @@ func (b *builder) material(m *material) {
 // imported adds the nodes of an activations block.
 func (b *builder) imported(m *material, attr graph.Attr) {
 	a := m.activations
+	prep := preparation{a.Center, a.Normalize}
+	if a.Centered.V {
+		prep.Center.V = false // it has been done
+	}
 	sent := b.add(&graph.Node{
 		Addr: m.label + "/sentences", Stage: StageData, Attrs: []graph.Attr{attr}, Task: &importSentences{a},
 		Sources: []graph.Source{{Name: "sentences", Path: a.Sentences.V}}, Need: graph.Need{Threads: 1, Memory: int64(m.sentences) * 2000},
@@ -195,7 +199,7 @@ func (b *builder) imported(m *material, attr graph.Attr) {
 		}
 		b.layers[addr] = &layerNodes{
 			mat: m, layer: f.Layer, sentences: sent, rows: b.add(n), attrs: attrs,
-			prep: preparation{a.Center, a.Normalize},
+			prep: prep,
 		}
 	}
 }

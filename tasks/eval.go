@@ -31,32 +31,27 @@ type submitEval struct {
 func (t *submitEval) Kind() string    { return kindSubmitEval.Name }
 func (t *submitEval) Version() string { return kindSubmitEval.Version }
 
+// Params leaves out the settings of metrics that the study does not ask for.
 func (t *submitEval) Params() []cache.Line {
 	var p params
 	p.add("prompts", judge.PromptVersion, "")
 	set(&p, "seed", t.study.Seed)
-	evalParams(&p, t.eval)
+	set(&p, "metrics", t.eval.Metrics)
+	if asks(t.eval, judge.MetricAccuracy) {
+		set(&p, "accuracy inside", t.eval.Accuracy.Inside)
+		set(&p, "accuracy outside", t.eval.Accuracy.Outside)
+	}
+	if asks(t.eval, judge.MetricCompleteness) {
+		set(&p, "completeness examples", t.eval.Completeness.Examples)
+		set(&p, "completeness mode", t.eval.Completeness.Mode)
+	}
+	if asks(t.eval, judge.MetricOrthogonality) {
+		set(&p, "orthogonality repetitions", t.eval.Orthogonality.Repetitions)
+	}
+	set(&p, "labels", t.eval.Labels)
 	set(&p, "chunk_size", t.eval.ChunkSize)
 	evaluatorParams(&p, t.judge)
 	return p.lines
-}
-
-// evalParams are the settings of an evaluation that requests and scores share.
-// What the study does not ask for is not among them.
-func evalParams(p *params, e *studies.Evaluation) {
-	set(p, "metrics", e.Metrics)
-	if asks(e, judge.MetricAccuracy) {
-		set(p, "accuracy inside", e.Accuracy.Inside)
-		set(p, "accuracy outside", e.Accuracy.Outside)
-	}
-	if asks(e, judge.MetricCompleteness) {
-		set(p, "completeness examples", e.Completeness.Examples)
-		set(p, "completeness mode", e.Completeness.Mode)
-	}
-	if asks(e, judge.MetricOrthogonality) {
-		set(p, "orthogonality repetitions", e.Orthogonality.Repetitions)
-	}
-	set(p, "labels", e.Labels)
 }
 
 func asks(e *studies.Evaluation, metric string) bool { return slices.Contains(e.Metrics.V, metric) }

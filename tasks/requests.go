@@ -8,7 +8,6 @@ import (
 	"clusterflow/graph"
 	"clusterflow/internal/batch"
 	"clusterflow/internal/judge"
-	"clusterflow/internal/linalg"
 )
 
 // request is one line of a request file: what is sent, its request key, and
@@ -134,11 +133,7 @@ func readClustering(job *graph.Job) (*clustering, error) {
 
 // readLabels reads a labels output of train.
 func readLabels(job *graph.Job, input string, all []Sentence) (*clustering, error) {
-	path, err := job.Path(input)
-	if err != nil {
-		return nil, err
-	}
-	st, err := linalg.OpenSafetensors(path)
+	st, err := openTensors(job, input)
 	if err != nil {
 		return nil, err
 	}

@@ -87,13 +87,18 @@ func openShards(job *graph.Job, n int) ([]shardFile, error) {
 	return shards, nil
 }
 
-// readTensors reads named two-dimensional tensors of a safetensors input.
-func readTensors(job *graph.Job, input string, names ...string) ([]linalg.Matrix, error) {
+// openTensors maps a safetensors input into memory, verified.
+func openTensors(job *graph.Job, input string) (*linalg.Safetensors, error) {
 	path, err := job.Path(input)
 	if err != nil {
 		return nil, err
 	}
-	st, err := linalg.OpenSafetensors(path)
+	return linalg.OpenSafetensors(path)
+}
+
+// readTensors reads named two-dimensional tensors of a safetensors input.
+func readTensors(job *graph.Job, input string, names ...string) ([]linalg.Matrix, error) {
+	st, err := openTensors(job, input)
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func (a *app) applyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "apply STUDY",
 		Short: "Run what is stale, submit batches, wait for them, publish the report",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneStudy,
 		RunE:  func(c *cobra.Command, args []string) error { return a.apply(c.Context(), args[0], &f) },
 	}
 	f.studyFlags.add(c)
@@ -188,7 +188,7 @@ func (a *app) confirm(ctx context.Context, p *planned, f *applyFlags) error {
 	}
 	text := strings.Join(lines, "\n")
 	if in, ok := a.in.(*os.File); !ok || f.json || !isTerminal(in) {
-		return fmt.Errorf("this would send\n%s\nand nobody is here to agree to it: give --yes, or --only sentences,extract,rows,pca,train", text)
+		return fmt.Errorf("this would send\n%s\nand nobody is here to agree to it: give --yes, or run what costs nothing with --only train", text)
 	}
 	fmt.Fprintf(a.out, "\nThis sends the study's sentences:\n%s\nGo on? [y/N] ", text)
 	answer := make(chan string, 1)
@@ -201,7 +201,7 @@ func (a *app) confirm(ctx context.Context, p *planned, f *applyFlags) error {
 		return ctx.Err()
 	case s := <-answer:
 		if s != "y" && s != "yes" {
-			return errors.New("nothing was sent; --only sentences,extract,rows,pca,train runs what costs nothing")
+			return errors.New("nothing was sent; --only train runs what costs nothing")
 		}
 		return nil
 	}

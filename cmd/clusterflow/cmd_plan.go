@@ -29,7 +29,7 @@ func (a *app) planCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "plan STUDY",
 		Short: "Show what would run, and why; touches nothing",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneStudy,
 		RunE: func(c *cobra.Command, args []string) error {
 			p, err := a.plan(c.Context(), args[0], &flags, &sel)
 			if err != nil {

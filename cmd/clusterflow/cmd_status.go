@@ -22,7 +22,7 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status STUDY",
 		Short: "Show what is done, running, waiting on a batch or failed; also while apply runs",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneStudy,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.status(c.Context(), args[0], &f, asJSON, watch)
 		},

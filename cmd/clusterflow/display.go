@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -179,10 +180,14 @@ type bars struct {
 	whole *mpb.Bar
 	paint painter
 
+	// wait is the text about waiting nodes. The bars are drawn by a goroutine
+	// of their own, which must not need mu: it is held while lines are printed.
+	wait atomic.Pointer[string]
+
 	mu      sync.Mutex
 	running map[string]*runningNode
-	waiting map[string]string // by address: what for
-	done    int
+	waiting map[string]bool // by address
+	last    string          // what the latest of them waits for
 }
 
 type runningNode struct {
@@ -194,7 +199,7 @@ type runningNode struct {
 func newBars(w io.Writer, paint painter, total int) *bars {
 	b := &bars{
 		p:     mpb.New(mpb.WithOutput(w), mpb.WithWidth(32), mpb.WithRefreshRate(120*time.Millisecond)),
-		paint: paint, running: map[string]*runningNode{}, waiting: map[string]string{},
+		paint: paint, running: map[string]*runningNode{}, waiting: map[string]bool{},
 	}
 	b.whole = b.p.AddBar(int64(max(total, 1)), mpb.BarPriority(1<<20), mpb.BarRemoveOnComplete(),
 		mpb.PrependDecorators(decor.Name("nodes ", decor.WC{W: 7}), decor.CountersNoUnit("%d / %d", decor.WCSyncWidth)),
@@ -204,13 +209,25 @@ func newBars(w io.Writer, paint painter, total int) *bars {
 
 // waitText says what the run waits for.
 func (b *bars) waitText() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.waiting) == 0 {
-		return ""
+	if s := b.wait.Load(); s != nil {
+		return *s
 	}
-	first := slices.Sorted(maps.Keys(b.waiting))[0]
-	return fmt.Sprintf("  %s waiting · %s: %s", thousands(len(b.waiting)), first, b.waiting[first])
+	return ""
+}
+
+// setWaiting notes that a node waits, or, for an empty note, no longer does.
+func (b *bars) setWaiting(addr, note string) {
+	if note == "" {
+		delete(b.waiting, addr)
+	} else {
+		b.waiting[addr] = true
+		b.last = addr + ": " + note
+	}
+	text := ""
+	if len(b.waiting) > 0 {
+		text = fmt.Sprintf("  %s waiting · %s", thousands(len(b.waiting)), b.last)
+	}
+	b.wait.Store(&text)
 }
 
 func (b *bars) event(e graph.Event) {
@@ -219,7 +236,7 @@ func (b *bars) event(e graph.Event) {
 	addr := e.Node.Addr
 	switch e.Type {
 	case graph.EventStart:
-		delete(b.waiting, addr)
+		b.setWaiting(addr, "")
 		b.running[addr] = &runningNode{since: e.Time}
 	case graph.EventProgress:
 		b.progress(addr, e)
@@ -245,7 +262,7 @@ func (b *bars) line(e graph.Event) {
 		b.whole.Increment()
 		fmt.Fprintf(b.p, "%s %-48s %s\n", b.paint.paint("31", "✗"), e.Node.Addr, firstLine(e.Err.Error()))
 	case graph.EventWaiting:
-		b.waiting[e.Node.Addr] = e.Progress.Note
+		b.setWaiting(e.Node.Addr, e.Progress.Note)
 	}
 }
 

@@ -82,6 +82,7 @@ func interruptible() (context.Context, func()) {
 
 // run executes one command line and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
+	cobra.EnableCommandSorting = false
 	root := &cobra.Command{
 		Use:           "clusterflow",
 		Short:         "Run representation-clustering studies, only what is stale",

@@ -76,8 +76,19 @@ func (v *planView) write(w io.Writer, p *planned, color bool, remark string) err
 		stages(&b, p)
 	}
 	v.list(&b, p, paint)
+	if remark != "" && p.Work() && !v.nodes && v.by == "" {
+		fmt.Fprintf(&b, "\nNext: plan --nodes · plan --by method · apply%s\n", v.free(p))
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// free says how to run what costs nothing, where something costs.
+func (v *planView) free(p *planned) string {
+	if len(p.compiled.Hosts) == 0 {
+		return ""
+	}
+	return " · apply --only train ($0)"
 }
 
 // stateName is a state as a count reads: "3 failed last time".
@@ -93,7 +104,7 @@ func stateName(s graph.State) string {
 
 // reasons lists why nodes run, each reason once with its count.
 func (v *planView) reasons(b *strings.Builder, p *planned, paint painter) {
-	const most = 12
+	const most, mostKinds = 12, 6
 	because := p.Because()
 	if len(because) == 0 {
 		return
@@ -109,6 +120,9 @@ func (v *planView) reasons(b *strings.Builder, p *planned, paint painter) {
 			if n := r.Kinds[k.Name]; n > 0 {
 				kinds = append(kinds, thousands(n)+" "+k.Name)
 			}
+		}
+		if len(kinds) > mostKinds { // the stages below say it all
+			kinds = append(kinds[:mostKinds-1], "…")
 		}
 		fmt.Fprintf(b, "%-52s %s  %s\n", r.Reason, paint.paint(stateColor[r.State], fmt.Sprintf("%5s %s", thousands(r.Total), stateName(r.State))), paint.paint("2", strings.Join(kinds, " · ")))
 	}
@@ -305,9 +319,6 @@ func (v *planView) table(b *strings.Builder, p *planned) error {
 func (v *planView) list(b *strings.Builder, p *planned, paint painter) {
 	stale := len(p.Steps) - p.Count()[graph.Cached]
 	if !v.nodes && (stale == 0 || stale > fewNodes) {
-		if stale > fewNodes && v.by == "" {
-			b.WriteString("\nNext: plan --nodes · plan --by method · apply\n")
-		}
 		return
 	}
 	b.WriteByte('\n')

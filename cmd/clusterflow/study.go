@@ -36,6 +36,23 @@ func (f *studyFlags) addCache(c *cobra.Command) {
 	c.Flags().StringVar(&f.stateDir, "state-dir", "", "keep the cache's database in this `folder`, for a cache on a network disk")
 }
 
+// oneStudy is the arguments of a command about one study.
+func oneStudy(c *cobra.Command, args []string) error {
+	switch {
+	case len(args) > 1:
+		return fmt.Errorf("%s takes one study, and these are %d: %s", c.Name(), len(args), strings.Join(args, " "))
+	case len(args) == 1:
+		return nil
+	}
+	found, _ := filepath.Glob("*.hcl")
+	more, _ := filepath.Glob(filepath.Join("studies", "*.hcl"))
+	found = append(found, more...)
+	if len(found) == 0 {
+		return fmt.Errorf("%s needs a study file; clusterflow init writes one", c.Name())
+	}
+	return fmt.Errorf("%s needs a study file; here are %s", c.Name(), strings.Join(found[:min(len(found), 8)], ", "))
+}
+
 // load decodes a study, with every mistake printed.
 func (a *app) load(path string, f *studyFlags) (*studies.Study, studies.Diagnostics, error) {
 	if info, err := os.Stat(path); err != nil {
