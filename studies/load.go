@@ -186,7 +186,7 @@ func (d *decoder) header(b *hclsyntax.Block, t *block) bool {
 		for _, other := range d.blocks[kind] {
 			if other.Labels[0] == label {
 				d.errorf(at, fmt.Sprintf("Label %q comes twice", label), "%s %q stands in line %d. Choose another label.", kind, label, other.TypeRange.Start.Line)
-				return false
+				return true // its content may hold further mistakes
 			}
 		}
 	}

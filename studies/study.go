@@ -20,6 +20,9 @@ import (
 // Range is a stretch of a source file, from HCL.
 type Range = hcl.Range
 
+// Diagnostic is one error or warning with its place, from HCL.
+type Diagnostic = hcl.Diagnostic
+
 // Diagnostics are errors with their places, from HCL.
 type Diagnostics = hcl.Diagnostics
 

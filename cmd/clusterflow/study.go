@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -99,12 +100,22 @@ func (a *app) compile(path string, f *studyFlags, office *tasks.Office) (*tasks.
 		c, more = tasks.Compile(s, office)
 		diags = append(diags, more...)
 	} else {
-		diags = append(diags, tasks.Check(s)...)
+		diags = append(diags, elsewhere(tasks.Check(s), diags)...)
 	}
 	if err := a.printDiagnostics(path, s, diags); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// elsewhere leaves out diagnostics of places about which something was said
+// already: the file behind a wrong value need not be looked for.
+func elsewhere(diags, said studies.Diagnostics) studies.Diagnostics {
+	return slices.DeleteFunc(diags, func(d *studies.Diagnostic) bool {
+		return slices.ContainsFunc(said, func(s *studies.Diagnostic) bool {
+			return d.Subject != nil && s.Subject != nil && *d.Subject == *s.Subject
+		})
+	})
 }
 
 // printDiagnostics prints every diagnostic; it returns an exit error if one of
