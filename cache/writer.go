@@ -148,6 +148,13 @@ func (b *Blobs) publish(temp string, d Digest) error {
 	return writeError(path, syncDir(dir))
 }
 
+// Quarantine takes a blob that was found damaged out of the way, to
+// blobs/damaged: it is missing from then on, and what made it runs again.
+func (b *Blobs) Quarantine(d Digest) error {
+	b.stamps.dropBlob(d)
+	return b.setAside(b.Path(d), d)
+}
+
 // setAside moves what stands in a blob's place to blobs/damaged: a folder,
 // which rename cannot replace and which is not ours to delete.
 func (b *Blobs) setAside(path string, d Digest) error {

@@ -100,6 +100,9 @@ type item struct {
 	was     *cache.Record
 	until   time.Time
 	since   time.Time // when it became ready
+	counted *int      // where the summary has it, once done
+	again   bool      // it is made again because its output was found damaged
+	waiters []*item   // readers of that output
 }
 
 // run is the state of one Apply. Everything but the board is touched by one
@@ -268,6 +271,7 @@ func (r *run) take(ctx context.Context, first settlement) {
 		case ctx.Err() != nil && errors.Is(s.err, ctx.Err()):
 			it.phase = idle
 			r.publish(it, "pending", Event{})
+		case r.remake(it, s.err):
 		default:
 			r.fail(it, s.err)
 		}
@@ -286,6 +290,43 @@ func (r *run) take(ctx context.Context, first settlement) {
 			r.release(s.end)
 		}
 	}
+}
+
+// remake puts a node back whose input turned out damaged or missing when it was
+// read, and the input's maker before it: once for each maker. It is false for
+// every other failure.
+func (r *run) remake(it *item, err error) bool {
+	var digest cache.Digest
+	var damaged *cache.DamagedError
+	var missing *cache.MissingError
+	switch {
+	case errors.As(err, &damaged):
+		digest = damaged.Digest
+	case errors.As(err, &missing):
+		digest = missing.Digest
+	default:
+		return false
+	}
+	for _, in := range it.node.Inputs {
+		from := r.items[in.From.index]
+		if out, ok := from.record.Output(in.Output); !ok || out.Digest != digest {
+			continue
+		}
+		if from.phase == done {
+			if from.again {
+				return false // made again already, and damaged again
+			}
+			from.again, from.was = true, from.record
+			*from.counted--
+			r.publish(from, "pending", Event{Type: EventWarning, Err: fmt.Errorf("%w; %s makes it again", err, from.node.Addr)})
+			r.enqueue(from)
+		}
+		from.waiters = append(from.waiters, it)
+		it.phase = idle
+		r.publish(it, "pending", Event{})
+		return true
+	}
+	return false
 }
 
 // unchanged fails if a source was edited while the node read it: its result
@@ -340,22 +381,28 @@ func (r *run) complete(it *item, cached bool) {
 	e := Event{Type: EventDone, Record: it.record, Elapsed: it.record.Finished.Sub(it.record.Started)}
 	switch {
 	case !cached:
-		r.sum.Ran++
+		it.counted = &r.sum.Ran
 		r.sum.Runs[it.node.Kind()]++
 		r.sum.Time[it.node.Kind()] += e.Elapsed
 		r.compareDigests(it)
 	case it.step.State == Cached:
-		e.Type = EventCached
-		r.sum.Cached++
+		e.Type, it.counted = EventCached, &r.sum.Cached
 	default:
-		e.Type = EventCached
-		r.sum.Spared++
+		e.Type, it.counted = EventCached, &r.sum.Spared
 	}
+	*it.counted++
 	state := "done"
 	if cached {
 		state = "cached"
 	}
 	r.publish(it, state, e)
+	if it.again { // its other readers have had it before
+		for _, w := range it.waiters {
+			r.ready(w)
+		}
+		it.waiters = nil
+		return
+	}
 	for _, u := range it.node.users {
 		ui := r.items[u.index]
 		if ui == nil {

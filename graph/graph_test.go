@@ -432,6 +432,47 @@ func TestBrokenOutputsAreMadeAgain(t *testing.T) {
 	}
 }
 
+// A byte that flips without a trace is found when the blob is read, and what
+// made it runs again in the same apply.
+func TestDamageFoundOnReadingIsRepaired(t *testing.T) {
+	b, l := newBench(t), &log{}
+	long := strings.Repeat("x", 2*cache.InlineLimit)
+	a := node("a", &step{kind: "first", text: long, log: l})
+	c := node("c", &step{kind: "first", text: "c", log: l}, a)
+	d := node("d", &step{kind: "first", text: "d", log: l}, a)
+	b.apply(a)
+	path := b.store.Blobs().Path(cache.Sum([]byte(long)))
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("y"+long[1:]), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(b.dir, "runs", "stamps")); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	b.store.Close()
+	if b.store, err = cache.Open(t.Context(), cache.Options{Dir: b.dir, Command: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	b.x.Store = b.store
+	l.take()
+	sum := b.apply(a, c, d)
+	if got := strings.Join(l.take(), " "); sum.Failed != 0 || !strings.HasPrefix(got, "a c") || sum.Ran+sum.Cached != 3 {
+		t.Errorf("ran %q, summary %+v", got, sum)
+	}
+	if p := b.plan(a, c, d); p.Work() {
+		t.Errorf("after the repair there is work:\n%s", states(p))
+	}
+}
+
 func TestSelect(t *testing.T) {
 	l := &log{}
 	nodes := chain(l, "a", "b")

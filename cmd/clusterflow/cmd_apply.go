@@ -164,7 +164,12 @@ func (a *app) publish(p *planned, store *cache.Store) (string, error) {
 	if err != nil || record == nil {
 		return "", err
 	}
-	return tasks.Publish(store.Blobs(), record, dir)
+	page, err := tasks.Publish(store.Blobs(), record, dir)
+	var damaged *cache.DamagedError
+	if errors.As(err, &damaged) {
+		err = errors.Join(fmt.Errorf("%w; apply again to make the report anew", err), store.Blobs().Quarantine(damaged.Digest))
+	}
+	return page, err
 }
 
 // confirm asks before text leaves the machine.
