@@ -232,8 +232,10 @@ func (s *Store) reconcile(db *database, j *journal, lost, unclean bool) error {
 			return err
 		}
 		if lost {
+			s.noticeLoss()
 			s.notice("the database %s was gone: %d records were taken from %s; the ledger of batches and paid answers is empty", db.dir, n, j.path)
 		} else if n > 0 && known {
+			s.noticeLoss()
 			s.notice("the database %s had lost %d records, which were taken from %s; the ledger of batches and paid answers may have lost its last entries too", db.dir, n, j.path)
 		}
 	}

@@ -85,6 +85,9 @@ func openDatabase(dir, journal string) (_ *database, err error) {
 	if err := db.room(0); err != nil {
 		return nil, err
 	}
+	if err := removeEmptyLogs(dir); err != nil {
+		return nil, writeError(dir, err)
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			err = damaged(fmt.Errorf("%.300v", r))
@@ -106,6 +109,32 @@ func openDatabase(dir, journal string) (_ *database, err error) {
 	}
 	db.b = b
 	return db, nil
+}
+
+// removeEmptyLogs takes away the newest log of each kind if it has no bytes: a
+// process that was killed between making the file and giving it its size leaves
+// one, and Badger does not open it.
+func removeEmptyLogs(dir string) error {
+	entries, err := os.ReadDir(dir) // sorted, and the ids in names have leading zeros
+	if err != nil {
+		return err
+	}
+	newest := map[string]os.DirEntry{} // by kind
+	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); ext == ".mem" || ext == ".vlog" {
+			newest[ext] = e
+		}
+	}
+	for _, e := range newest {
+		info, err := e.Info()
+		if err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+			err = os.Remove(filepath.Join(dir, e.Name()))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func isFull(err error) bool {

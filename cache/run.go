@@ -34,6 +34,7 @@ type NodeState struct {
 	State     string    `json:"state,omitempty"` // done, running, waiting, failed, pending, cached
 	Error     string    `json:"error,omitempty"`
 	FailedKey Digest    `json:"failed_key,omitzero"` // of the last failure
+	WaitKey   Digest    `json:"wait_key,omitzero"`   // while it waits for something outside, also between looks
 	Started   time.Time `json:"started,omitzero"`
 	Finished  time.Time `json:"finished,omitzero"`
 	Done      int64     `json:"done,omitempty"` // progress, of Total

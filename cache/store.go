@@ -44,6 +44,7 @@ type Store struct {
 	locks   []*fileLock
 	closed  bool
 	notices []string
+	loss    bool // found on attaching, not yet remembered
 
 	commits sync.Mutex // order of commits, which is the journal's order
 	journal *journal
@@ -78,6 +79,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.owner = Self(o.Command, s.now())
 	if err := s.attach(ctx, o.Wait); err != nil {
 		return nil, err
+	}
+	if err := s.rememberLoss(); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	s.blobs.sweep()
 	for _, d := range []string{filepath.Join(s.dir, "runs"), databasePath(s.stateDir)} {
@@ -131,7 +135,10 @@ func (s *Store) Resume(ctx context.Context) error {
 	if open {
 		return nil
 	}
-	return s.attach(ctx, -1)
+	if err := s.attach(ctx, -1); err != nil {
+		return err
+	}
+	return s.rememberLoss()
 }
 
 // Dir returns the absolute path of the cache directory.
@@ -142,6 +149,44 @@ func (s *Store) Owner() Owner { return s.owner }
 
 // Blobs returns the cache's blobs.
 func (s *Store) Blobs() *Blobs { return s.blobs }
+
+// lossKey stands in the bucket "state" from when the ledger was found lost
+// until somebody accepts it.
+const lossKey = "ledger lost"
+
+// noticeLoss notes that the ledger of batches and paid answers lost entries.
+func (s *Store) noticeLoss() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loss = true
+}
+
+// rememberLoss makes the note survive this process.
+func (s *Store) rememberLoss() error {
+	s.mu.Lock()
+	loss := s.loss
+	s.mu.Unlock()
+	if !loss {
+		return nil
+	}
+	return s.Bucket("state").Put(map[string][]byte{lossKey: []byte(s.now().UTC().Format(time.RFC3339))})
+}
+
+// LedgerLost reports whether the database was lost, in part or whole, with
+// answers in it that were paid for, and nobody has accepted that since: what
+// looks unsent may have been bought.
+func (s *Store) LedgerLost() (bool, error) {
+	_, lost, err := s.Bucket("state").Get(lossKey)
+	return lost, err
+}
+
+// AcceptLoss ends the state of LedgerLost.
+func (s *Store) AcceptLoss() error {
+	s.mu.Lock()
+	s.loss = false
+	s.mu.Unlock()
+	return s.Bucket("state").Delete(lossKey)
+}
 
 // Notices returns what a person should know about how the cache was opened:
 // records taken from the journal, an empty ledger where there was one.

@@ -26,7 +26,7 @@ type Executor struct {
 	Run     cache.Run // study, file and owner of the run file that Apply keeps
 	Threads int       // threads that tasks may keep busy together
 	Memory  int64     // bytes that tasks may take together; 0 is no limit
-	Detach  bool      // return as soon as only waiting nodes are left
+	Detach  bool      // return as soon as only nodes are left that wait for a server elsewhere
 	Notify  func(Event)
 	Batches func() []cache.BatchState // shown in the run file; may be nil
 	Idle    func() error              // called before the cache is given away while everything waits; may be nil
@@ -65,6 +65,7 @@ type Summary struct {
 	Time                                                   map[string]time.Duration // by kind, summed over its nodes
 	Runs                                                   map[string]int           // nodes run, by kind
 	Failures                                               []Failure
+	Records                                                map[string]*cache.Record // of the last nodes of the graph that are done, by address
 	Elapsed                                                time.Duration
 	Stopped                                                bool // interrupted before everything was tried
 }
@@ -98,8 +99,10 @@ type item struct {
 	lines   []cache.Line
 	record  *cache.Record
 	was     *cache.Record
-	until   time.Time
+	until   time.Time // when to ask again; zero if it never waited
+	note    string    // what it waits for
 	since   time.Time // when it became ready
+	held    error     // why it must not spend
 	counted *int      // where the summary has it, once done
 	again   bool      // it is made again because its output was found damaged
 	waiters []*item   // readers of that output
@@ -120,15 +123,18 @@ type run struct {
 	groups     map[string]*group
 	groupOrder []*group // as they were first met
 	events     chan settlement
-	sources    *sourceSet
 	sum        Summary
 	failures   map[string]int
 	host       string
 	suspended  bool
+	settling   bool // results are being taken in
 
-	mu    sync.Mutex // guards board and Notify
+	mu    sync.Mutex // guards board, dirty and Notify
 	board cache.Run
 	dirty bool
+
+	saved time.Time     // last write of the run file
+	gap   time.Duration // to the next one, at least
 }
 
 // settlement is a job that settled, or the end of a task (job nil).
@@ -147,11 +153,10 @@ func (x *Executor) Apply(ctx context.Context, p *Plan) (*Summary, error) {
 	begin := time.Now()
 	r := &run{
 		x: x, items: make([]*item, len(p.Graph.Nodes)), groups: map[string]*group{},
-		events: make(chan settlement, 64), sources: newSourceSet(x.Store.FileDigest),
-		failures: map[string]int{}, board: x.Run,
+		events: make(chan settlement, 64), failures: map[string]int{}, board: x.Run,
 	}
 	r.host, _ = os.Hostname()
-	r.sum.Time, r.sum.Runs = map[string]time.Duration{}, map[string]int{}
+	r.sum.Time, r.sum.Runs, r.sum.Records = map[string]time.Duration{}, map[string]int{}, map[string]*cache.Record{}
 	r.begin(p)
 	err := r.loop(ctx)
 	r.sum.Elapsed = time.Since(begin)
@@ -170,22 +175,18 @@ func (r *run) begin(p *Plan) {
 		st := &cache.NodeState{Kind: n.Kind(), State: "pending"}
 		if was := lastState(p.Last, n.Addr); was != nil {
 			*st = *was
+			if st.State == "running" || st.State == "blocked" {
+				st.State = "pending" // what a killed run left behind
+			}
 		}
 		r.board.Nodes[n.Addr] = st
 	}
 	for _, s := range p.Steps {
-		it := &item{node: s.Node, step: s}
+		it := &item{node: s.Node, step: s, missing: s.Node.reads}
 		r.items[s.Node.index] = it
 		r.order = append(r.order, it)
 		if st := r.board.Nodes[s.Node.Addr]; st.State != "failed" && st.State != "waiting" {
 			st.State = "pending"
-		}
-	}
-	for _, it := range r.order {
-		for i, in := range it.node.Inputs {
-			if !readsBefore(it.node.Inputs[:i], in.From) {
-				it.missing++
-			}
 		}
 	}
 	for _, it := range r.order {
@@ -202,13 +203,16 @@ func (r *run) loop(ctx context.Context) error {
 	stop := ctx.Done()
 	for {
 		if ctx.Err() == nil {
+			if err := r.resumeIfDue(ctx); err != nil {
+				return err
+			}
 			r.dispatch(ctx)
 		}
 		if r.active == 0 {
 			switch {
 			case ctx.Err() != nil:
-				return r.resume(context.WithoutCancel(ctx), ctx.Err())
-			case r.waits.Len() == 0, r.x.Detach:
+				return ctx.Err()
+			case r.waits.Len() == 0, r.x.Detach && r.elsewhere():
 				return nil
 			}
 			if err := r.pause(r.waits.byIndex[0].until); err != nil {
@@ -222,10 +226,7 @@ func (r *run) loop(ctx context.Context) error {
 		select {
 		case s := <-r.events:
 			r.take(ctx, s)
-		case <-wake.C:
-			if err := r.resume(ctx, nil); err != nil {
-				return err
-			}
+		case <-wake.C: // the top of the loop looks after it
 		case <-tick.C:
 			r.save(false)
 		case <-stop:
@@ -248,6 +249,16 @@ func (r *run) take(ctx context.Context, first settlement) {
 			more = false
 		}
 	}
+	for _, s := range batch { // others can run while the results are synced
+		if s.end != nil {
+			r.release(s.end)
+		}
+	}
+	if ctx.Err() == nil {
+		r.settling = true // what has finished may ready more
+		r.dispatch(ctx)
+		r.settling = false
+	}
 	var records []*cache.Record
 	var finished []*item
 	for _, s := range batch {
@@ -265,12 +276,17 @@ func (r *run) take(ctx context.Context, first settlement) {
 			s.job.lease.last = it.record.Finished
 			records, finished = append(records, it.record), append(finished, it)
 		case errors.As(s.err, &wait):
-			it.phase, it.until = waiting, wait.Until
+			it.phase, it.until, it.note = waiting, wait.Until, wait.Note
 			heap.Push(&r.waits, it)
 			r.publish(it, "waiting", Event{Type: EventWaiting, Until: wait.Until, Progress: Progress{Note: wait.Note}})
 		case ctx.Err() != nil && errors.Is(s.err, ctx.Err()):
 			it.phase = idle
-			r.publish(it, "pending", Event{})
+			if it.until.IsZero() {
+				r.publish(it, "pending", Event{})
+			} else { // it still waits
+				it.phase = waiting
+				r.publish(it, "waiting", Event{Until: it.until, Progress: Progress{Note: it.note}})
+			}
 		case r.remake(it, s.err):
 		default:
 			r.fail(it, s.err)
@@ -284,11 +300,6 @@ func (r *run) take(ctx context.Context, first settlement) {
 	}
 	for _, it := range finished {
 		r.complete(it, false)
-	}
-	for _, s := range batch {
-		if s.end != nil {
-			r.release(s.end)
-		}
 	}
 }
 
@@ -347,6 +358,11 @@ func (r *run) unchanged(it *item) error {
 // ready finds out whether a node whose inputs are done must run.
 func (r *run) ready(it *item) {
 	n := it.node
+	if r.asPlanned(it) {
+		it.key, it.lines, it.record = it.step.Key, it.step.Lines, it.step.Record
+		r.complete(it, true)
+		return
+	}
 	inputs := make([]cache.Digest, len(n.Inputs))
 	for i, in := range n.Inputs {
 		out, ok := r.items[in.From.index].record.Output(in.Output)
@@ -375,6 +391,20 @@ func (r *run) ready(it *item) {
 	r.enqueue(it)
 }
 
+// asPlanned reports whether the plan found the node cached, and what it reads
+// is what the plan saw: then nothing needs to be looked up again.
+func (r *run) asPlanned(it *item) bool {
+	if it.step.State != Cached || it.again {
+		return false
+	}
+	for _, in := range it.node.Inputs {
+		if from := r.items[in.From.index]; from.record != from.step.Record {
+			return false
+		}
+	}
+	return true
+}
+
 // complete marks a node done and readies its users.
 func (r *run) complete(it *item, cached bool) {
 	it.phase = done
@@ -391,6 +421,9 @@ func (r *run) complete(it *item, cached bool) {
 		e.Type, it.counted = EventCached, &r.sum.Spared
 	}
 	*it.counted++
+	if len(it.node.users) == 0 {
+		r.sum.Records[it.node.Addr] = it.record
+	}
 	state := "done"
 	if cached {
 		state = "cached"
@@ -414,16 +447,54 @@ func (r *run) complete(it *item, cached bool) {
 	}
 }
 
-// compareDigests warns when a rerun under the same key gave other bytes.
+// compareDigests warns when a rerun under the same key gave other bytes, and
+// keeps what hangs on it from buying answers anew in this run.
 func (r *run) compareDigests(it *item) {
 	if it.was == nil {
 		return
 	}
 	for _, o := range it.was.Outputs {
-		if now, ok := it.record.Output(o.Name); ok && now.Digest != o.Digest {
-			r.publish(it, "done", Event{Type: EventWarning, Err: fmt.Errorf(
-				"%s was run again under the same key and its output %s differs from the earlier one (%s, now %s): what depends on it will run again",
-				it.node.Addr, o.Name, o.Digest.Short(), now.Digest.Short())})
+		now, ok := it.record.Output(o.Name)
+		if !ok || now.Digest == o.Digest {
+			continue
+		}
+		err := fmt.Errorf("%s was run again under the same key and its output %s is not what it was (%s, now %s)",
+			it.node.Addr, o.Name, o.Digest.Short(), now.Digest.Short())
+		requests := r.paidBelow(it, map[*item]bool{})
+		if requests > 0 {
+			err = fmt.Errorf("%w: up to %d answers that were paid for may be of no use any more; nothing is bought in this run, apply again to accept the new result", err, requests)
+			r.holdBelow(it, err)
+		}
+		r.publish(it, "done", Event{Type: EventWarning, Err: err})
+		return
+	}
+}
+
+// paidBelow counts the requests that nodes below it have had answered elsewhere.
+func (r *run) paidBelow(it *item, seen map[*item]bool) int {
+	n := 0
+	for _, u := range it.node.users {
+		ui := r.items[u.index]
+		if ui == nil || seen[ui] {
+			continue
+		}
+		seen[ui] = true
+		if u.Dest != (Destination{}) && ui.step.Last != nil {
+			for _, k := range u.Demand {
+				n += k
+			}
+		}
+		n += r.paidBelow(ui, seen)
+	}
+	return n
+}
+
+// holdBelow keeps the nodes below it from sending anything.
+func (r *run) holdBelow(it *item, err error) {
+	for _, u := range it.node.users {
+		if ui := r.items[u.index]; ui != nil && ui.held == nil {
+			ui.held = err
+			r.holdBelow(ui, err)
 		}
 	}
 }
@@ -456,11 +527,23 @@ func (r *run) block(it *item) {
 	}
 }
 
+// elsewhere reports whether every waiting node waits for a server outside this
+// process, which goes on without it.
+func (r *run) elsewhere() bool {
+	for _, it := range r.waits.byIndex {
+		if it.node.Dest == (Destination{}) {
+			return false
+		}
+	}
+	return true
+}
+
 // pause gives the cache away when nothing happens for a while, so that another
 // apply can use it.
 func (r *run) pause(until time.Time) error {
-	r.setState("waiting")
-	r.save(true)
+	if r.setState("waiting") {
+		r.save(true)
+	}
 	if r.suspended || time.Until(until) < suspendAfter {
 		return nil
 	}
@@ -473,15 +556,18 @@ func (r *run) pause(until time.Time) error {
 	return r.x.Store.Suspend()
 }
 
-// resume takes the cache back; err is passed on.
-func (r *run) resume(ctx context.Context, err error) error {
+// resumeIfDue takes the cache back when a waiting node is to be asked again.
+func (r *run) resumeIfDue(ctx context.Context) error {
+	if r.waits.Len() == 0 || r.waits.byIndex[0].until.After(time.Now()) {
+		return nil
+	}
 	r.setState("running")
 	if !r.suspended {
+		return nil
+	}
+	if err := r.x.Store.Resume(ctx); err != nil {
 		return err
 	}
-	if again := r.x.Store.Resume(ctx); again != nil {
-		return errors.Join(err, again)
-	}
 	r.suspended = false
-	return err
+	return nil
 }

@@ -8,10 +8,14 @@ import (
 	"clusterflow/cache"
 )
 
-func (r *run) setState(s string) {
+// setState sets the state of the whole run and reports whether it is another.
+func (r *run) setState(s string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	changed := r.board.State != s
 	r.board.State = s
+	r.dirty = r.dirty || changed
+	return changed
 }
 
 // publish puts a node's state on the board and tells the listener.
@@ -26,11 +30,11 @@ func (r *run) publish(it *item, state string, e Event) {
 		st.Started, st.Done, st.Total, st.Error = e.Time, 0, 0, ""
 	case EventDone, EventCached:
 		st.Key, st.Started, st.Finished = it.key, it.record.Started, it.record.Finished
-		st.Error, st.FailedKey = "", cache.Digest{}
+		st.Error, st.FailedKey, st.WaitKey = "", cache.Digest{}, cache.Digest{}
 	case EventWaiting:
-		st.FailedKey = it.key
+		st.WaitKey = it.key
 	case EventFailed:
-		st.Error, st.FailedKey, st.Finished = e.Err.Error(), it.key, e.Time
+		st.Error, st.FailedKey, st.Finished, st.WaitKey = e.Err.Error(), it.key, e.Time, cache.Digest{}
 	}
 	r.dirty = true
 	if e.Type != "" && r.x.Notify != nil {
@@ -52,20 +56,38 @@ func (r *run) progress(j *Job) {
 }
 
 // save writes the run file if something changed, or if it is time for a sign
-// of life. A failure to write it does not stop the run: it is tried again.
+// of life; large files less often. A failure to write it does not stop the run:
+// it is tried again.
 func (r *run) save(now bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !now && !r.dirty && time.Since(r.board.Heartbeat) < heartbeat {
+	if !now && time.Since(r.saved) < r.gap {
 		return
 	}
-	r.board.Heartbeat = time.Now()
+	r.mu.Lock()
+	if !now && !r.dirty && time.Since(r.board.Heartbeat) < heartbeat {
+		r.mu.Unlock()
+		return
+	}
 	if r.x.Batches != nil {
 		r.board.Batches = r.x.Batches()
 	}
-	if err := r.x.Store.SaveRun(&r.board); err == nil {
-		r.dirty = false
+	r.board.Heartbeat = time.Now()
+	board := r.board
+	states := make([]cache.NodeState, 0, len(r.board.Nodes))
+	board.Nodes = make(map[string]*cache.NodeState, len(r.board.Nodes))
+	for addr, st := range r.board.Nodes {
+		states = append(states, *st)
+		board.Nodes[addr] = &states[len(states)-1]
 	}
+	r.dirty = false
+	r.mu.Unlock()
+	begin := time.Now()
+	if err := r.x.Store.SaveRun(&board); err != nil {
+		r.mu.Lock()
+		r.dirty = true
+		r.mu.Unlock()
+	}
+	r.saved = time.Now()
+	r.gap = max(saveEvery, 20*r.saved.Sub(begin))
 }
 
 // close fills in the end of the run.

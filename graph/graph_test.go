@@ -346,6 +346,7 @@ func TestWaitingHoldsNothingAndIsAskedAgain(t *testing.T) {
 	b, l := newBench(t), &log{}
 	times := 2
 	ask := node("ask", &shared{step{kind: "ask", log: l, group: "judge", hold: true, wait: &times}})
+	ask.Dest = graph.Destination{URL: "https://judge.example/v1"}
 	after := node("after", &step{kind: "first", log: l}, ask)
 	b.x.Detach = true
 	sum := b.apply(ask, after)

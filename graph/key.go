@@ -3,6 +3,7 @@ package graph
 import (
 	"crypto/sha256"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"clusterflow/cache"
@@ -22,39 +23,42 @@ const (
 )
 
 // lines returns the key lines of a node whose inputs and sources have the given
-// digests, in the order of Node.Inputs and Node.Sources.
+// digests, in the order of Node.Inputs and Node.Sources. An input whose digest
+// is zero is not known yet: its line has no value, and the lines make no key.
 func lines(n *Node, inputs, sources []cache.Digest) []cache.Line {
 	params := n.Task.Params()
 	ls := make([]cache.Line, 0, 2+len(params)+len(inputs)+len(sources))
-	ls = append(ls, ownLines(n, params)...)
-	for i, s := range n.Sources {
-		ls = append(ls, cache.Line{Label: labelSource + s.Name, Value: sources[i].String(), Origin: s.Path})
-	}
-	for i, in := range n.Inputs {
-		ls = append(ls, cache.Line{Label: labelInput + in.Name, Value: inputs[i].String(), Origin: in.From.Addr})
-	}
-	return ls
-}
-
-// ownLines are the lines that are known before any input is.
-func ownLines(n *Node, params []cache.Line) []cache.Line {
-	ls := make([]cache.Line, 0, 2+len(params))
 	ls = append(ls,
 		cache.Line{Label: labelKind, Value: n.Task.Kind()},
 		cache.Line{Label: labelCode, Value: n.Task.Version()})
 	for _, p := range params {
 		ls = append(ls, cache.Line{Label: labelParam + p.Label, Value: p.Value, Origin: p.Origin})
 	}
+	for i, s := range n.Sources {
+		ls = append(ls, cache.Line{Label: labelSource + s.Name, Value: sources[i].String(), Origin: s.Path})
+	}
+	for i, in := range n.Inputs {
+		l := cache.Line{Label: labelInput + in.Name, Origin: in.From.Addr}
+		if !inputs[i].IsZero() {
+			l.Value = inputs[i].String()
+		}
+		ls = append(ls, l)
+	}
 	return ls
 }
 
-// KeyOf is the key of labelled lines: SHA-256 over one quoted line per label
-// and value. Origins do not enter.
+// KeyOf is the key of labelled lines: SHA-256 over one line per label and value,
+// each quoted in ASCII, so that no value can look like another line. Origins do
+// not enter.
 func KeyOf(ls []cache.Line) cache.Digest {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n", keyFormat)
+	b := append(make([]byte, 0, 256), keyFormat+"\n"...)
+	h.Write(b)
 	for _, l := range ls {
-		fmt.Fprintf(h, "%q %q\n", l.Label, l.Value)
+		b = strconv.AppendQuoteToASCII(b[:0], l.Label)
+		b = append(b, ' ')
+		b = strconv.AppendQuoteToASCII(b, l.Value)
+		h.Write(append(b, '\n'))
 	}
 	var d cache.Digest
 	h.Sum(d[:0])
@@ -92,9 +96,9 @@ func (r Reason) String() string {
 }
 
 // compare returns what changed between the lines of an earlier result and the
-// present ones: one reason per changed line, parameters first. Input lines are
-// compared only if inputs says that the present lines have them.
-func compare(old, now []cache.Line, inputs bool) []Reason {
+// present ones: one reason per changed line, parameters first. Inputs that are
+// not known yet are passed over.
+func compare(old, now []cache.Line) []Reason {
 	before := make(map[string]cache.Line, len(old))
 	for _, l := range old {
 		before[l.Label] = l
@@ -104,10 +108,11 @@ func compare(old, now []cache.Line, inputs bool) []Reason {
 	for _, l := range now {
 		seen[l.Label] = true
 		o, had := before[l.Label]
-		if had && o.Value == l.Value {
+		name, kind := cutLabel(l.Label)
+		if had && o.Value == l.Value || kind == labelInput && l.Value == "" {
 			continue
 		}
-		switch name, kind := cutLabel(l.Label); kind {
+		switch kind {
 		case labelParam:
 			text := fmt.Sprintf("%s %s → %s", name, shown(o.Value), shown(l.Value))
 			if !had {
@@ -124,7 +129,7 @@ func compare(old, now []cache.Line, inputs bool) []Reason {
 	}
 	for _, l := range old {
 		name, kind := cutLabel(l.Label)
-		if seen[l.Label] || !inputs && (kind == labelInput || kind == labelSource) {
+		if seen[l.Label] {
 			continue
 		}
 		switch kind {

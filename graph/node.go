@@ -89,11 +89,19 @@ type Node struct {
 	Sources []Source // what it reads from outside
 	Need    Need
 	Disk    int64          // bytes that its outputs take, an estimate; 0 when unknown or small
-	Demand  map[string]int // requests that it will ask for, by kind; nil for most nodes
-	Host    string         // where those requests go
+	Demand  map[string]int // requests that it sends, at most, by kind; nil for most nodes
+	Dest    Destination    // where those requests go
 
 	index int
+	reads int // nodes that it reads
 	users []*Node
+}
+
+// Destination is a server outside this machine that a node sends text to, and
+// pays. The zero value is none.
+type Destination struct {
+	URL    string // base address, with its path
+	KeyEnv string // the environment variable with the key that pays
 }
 
 // Attr is one coordinate of a node in the study, such as layer = 12.
@@ -140,18 +148,19 @@ func Build(nodes []*Node) (*Graph, error) {
 		given[n] = i
 		n.users = nil
 	}
-	missing := make([]int, len(nodes)) // inputs not yet placed
+	missing := make([]int, len(nodes)) // nodes read and not yet placed
 	for i, n := range nodes {
-		for j, in := range n.Inputs {
+		for _, in := range n.Inputs {
 			if _, ok := given[in.From]; !ok {
 				return nil, fmt.Errorf("%s reads %q, which comes from no node of the graph", n.Addr, in.Name)
 			}
-			if readsBefore(n.Inputs[:j], in.From) {
-				continue
+			if u := in.From.users; len(u) > 0 && u[len(u)-1] == n {
+				continue // reads another output of it as well
 			}
 			missing[i]++
 			in.From.users = append(in.From.users, n)
 		}
+		n.reads = missing[i]
 	}
 	// Depth first from the given order keeps related nodes together in a plan.
 	g.Nodes = make([]*Node, 0, len(nodes))
@@ -181,10 +190,6 @@ func Build(nodes []*Node) (*Graph, error) {
 		}
 	}
 	return g, nil
-}
-
-func readsBefore(inputs []Input, from *Node) bool {
-	return slices.ContainsFunc(inputs, func(in Input) bool { return in.From == from })
 }
 
 // Node returns the node of an address, or nil.

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
-	"time"
 
 	"clusterflow/cache"
 )
@@ -110,7 +109,7 @@ func NewPlan(ctx context.Context, g *Graph, selected []*Node, known Known, last 
 // judge sets the state of a step from the steps of its inputs.
 func (p *Plan) judge(s *Step, at []*Step, known Known, seen map[string]map[string]bool) {
 	n := s.Node
-	inputs := make([]cache.Digest, len(n.Inputs))
+	inputs := make([]cache.Digest, len(n.Inputs)) // zero where not known
 	var pending *Step
 	for i, in := range n.Inputs {
 		from := at[in.From.index]
@@ -125,12 +124,11 @@ func (p *Plan) judge(s *Step, at []*Step, known Known, seen map[string]map[strin
 		}
 		inputs[i] = out.Digest
 	}
+	s.Lines = lines(n, inputs, s.sources)
 	if pending != nil {
-		s.Lines = ownLines(n, n.Task.Params())
 		p.judgeUnknown(s, pending, seen)
 		return
 	}
-	s.Lines = lines(n, inputs, s.sources)
 	s.Key = KeyOf(s.Lines)
 	record, found := known.Record(s.Key)
 	if found {
@@ -146,12 +144,15 @@ func (p *Plan) judge(s *Step, at []*Step, known Known, seen map[string]map[strin
 	switch {
 	case was != nil && was.FailedKey == s.Key && was.State == "failed":
 		s.State, s.Reasons = Failed, []Reason{{CauseFailed, "failed last time: " + firstLine(was.Error), ""}}
-	case was != nil && was.FailedKey == s.Key && was.State == "waiting":
+	case was != nil && was.WaitKey == s.Key:
 		s.State, s.Reasons = Waiting, []Reason{{CauseUpstream, was.Note, ""}}
 	case s.Last == nil:
 		s.State, s.Reasons = New, []Reason{newReason(n, seen)}
 	default:
-		s.State, s.Reasons = Stale, compare(s.Last.Lines, s.Lines, true)
+		s.State, s.Reasons = Stale, compare(s.Last.Lines, s.Lines)
+		if len(s.Reasons) == 0 {
+			s.Reasons = []Reason{{CauseParam, "the order of its key lines changed", ""}}
+		}
 	}
 }
 
@@ -160,7 +161,7 @@ func (p *Plan) judgeUnknown(s *Step, pending *Step, seen map[string]map[string]b
 		s.State, s.Reasons = New, []Reason{newReason(s.Node, seen)}
 		return
 	}
-	if own := compare(s.Last.Lines, s.Lines, false); len(own) > 0 {
+	if own := compare(s.Last.Lines, s.Lines); len(own) > 0 {
 		s.State, s.Reasons = Stale, own
 		return
 	}
@@ -296,16 +297,6 @@ func (p *Plan) Because() []Because {
 			strings.Compare(a.Reason.String(), b.Reason.String()))
 	})
 	return out
-}
-
-// Estimate is how long a step took the last time that something like it ran,
-// and whether anything did: the same address first, else the mean of its kind
-// and method.
-func (p *Plan) Estimate(s *Step, known func(kind string, attrs []Attr) (time.Duration, bool)) (time.Duration, bool) {
-	if s.Last != nil {
-		return s.Last.Finished.Sub(s.Last.Started), true
-	}
-	return known(s.Node.Kind(), s.Node.Attrs)
 }
 
 // sourceSet digests each source file once per plan or run.

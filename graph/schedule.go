@@ -19,9 +19,9 @@ type lease struct {
 
 // group is the members of a GroupTask's pass that are ready.
 type group struct {
-	name    string
 	hold    bool
-	ready   []*item
+	ready   []*item // never run so far
+	due     []*item // have waited, and are to be asked again
 	running bool
 }
 
@@ -46,23 +46,51 @@ func (q byTime) Less(i, j int) bool { return q.byIndex[i].until.Before(q.byIndex
 
 // enqueue puts a node where dispatch finds it.
 func (r *run) enqueue(it *item) {
+	if it.held != nil && it.node.Dest != (Destination{}) {
+		r.fail(it, it.held)
+		return
+	}
 	it.phase = queued
 	g, ok := it.node.Task.(GroupTask)
 	if !ok {
 		heap.Push(&r.queue, it)
 		return
 	}
-	if r.groups[g.Group()] == nil {
-		r.groups[g.Group()] = &group{name: g.Group(), hold: g.Hold()}
-		r.groupOrder = append(r.groupOrder, r.groups[g.Group()])
+	in := r.groups[g.Group()]
+	if in == nil {
+		in = &group{hold: g.Hold()}
+		r.groups[g.Group()] = in
+		r.groupOrder = append(r.groupOrder, in)
 	}
-	r.groups[g.Group()].ready = append(r.groups[g.Group()].ready, it)
+	if it.until.IsZero() {
+		in.ready = append(in.ready, it)
+	} else {
+		in.due = append(in.due, it)
+	}
+}
+
+// members takes the nodes of a group that are to run now: those that are due,
+// and the new ones unless they are held for more to come.
+func (g *group) members(busy bool) []*item {
+	out := g.due
+	if len(g.ready) > 0 && !(g.hold && busy && time.Since(g.ready[0].since) < holdFor) {
+		out = append(out, g.ready...)
+	}
+	return out
+}
+
+// took removes what members gave.
+func (g *group) took(n int) {
+	if n > len(g.due) {
+		g.ready = nil
+	}
+	g.due = nil
 }
 
 // dispatch starts what fits, in topological order. The first node that does
 // not fit keeps its place: nothing overtakes it, so it cannot starve.
 func (r *run) dispatch(ctx context.Context) {
-	for r.waits.Len() > 0 && !r.waits.byIndex[0].until.After(time.Now()) {
+	for !r.suspended && r.waits.Len() > 0 && !r.waits.byIndex[0].until.After(time.Now()) {
 		r.enqueue(heap.Pop(&r.waits).(*item))
 	}
 	full := false
@@ -81,24 +109,24 @@ func (r *run) dispatch(ctx context.Context) {
 	}
 	for _, hold := range []bool{false, true} { // what holds waits for what does not
 		for _, g := range r.groupOrder {
-			if g.hold != hold || g.running || len(g.ready) == 0 {
+			if g.hold != hold || g.running || !hold && full {
 				continue
 			}
-			busy := len(r.queue) > 0 || r.active > r.held
-			if hold && busy && time.Since(g.ready[0].since) < holdFor || !hold && full {
+			members := g.members(r.settling || len(r.queue) > 0 || r.active > r.held)
+			if len(members) == 0 {
 				continue
 			}
-			need := groupNeed(g.ready)
-			ok, err := r.fits(g.ready[0].node.Addr, need)
-			members := g.ready
+			need := groupNeed(members)
+			ok, err := r.fits(members[0].node.Addr, need)
 			switch {
 			case err != nil:
-				g.ready = nil
+				g.took(len(members))
 				for _, it := range members {
 					r.fail(it, err)
 				}
 			case ok:
-				g.ready, g.running = nil, true
+				g.took(len(members))
+				g.running = true
 				r.start(ctx, members, &lease{need: r.capped(need), group: g})
 			default:
 				full = true

@@ -75,11 +75,17 @@ func ReadSentences(path string) ([]Sentence, error) {
 	}
 	out := make([]Sentence, len(lines))
 	next := map[int]int{}
+	own := 0 // from here on, numbers that no row names
+	for _, l := range lines {
+		if l.Response != nil {
+			own = max(own, *l.Response+1)
+		}
+	}
 	for i, l := range lines {
 		if l.Text == nil {
 			return nil, fmt.Errorf("reading sentences from %s: row %d has no text", path, i)
 		}
-		response := i
+		response := own + i
 		if l.Response != nil {
 			response = *l.Response
 		}

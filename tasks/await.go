@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,41 +60,33 @@ func (t *await) RunGroup(ctx context.Context, jobs []*graph.Job) error {
 	if err != nil {
 		return err
 	}
-	var all []batch.Request
-	own := make([][]batch.Request, len(jobs))
-	seen := map[string]bool{}
+	own := make([][]string, len(jobs)) // request keys
 	for i, job := range jobs {
-		if own[i], err = readInput[batch.Request](job, "requests"); err != nil {
+		if own[i], err = t.office.keys(job); err != nil {
 			return err
 		}
-		for _, r := range own[i] {
-			if !seen[r.Key] {
-				seen[r.Key] = true
-				all = append(all, r)
-			}
-		}
 	}
-	if err := t.office.desk.Register(ctx, e, all); err != nil {
+	all, err := t.requests(ctx, e, jobs, own)
+	if err != nil {
 		return err
 	}
 	progress, trouble := t.office.desk.Advance(ctx, e, all) // progress is valid beside an error
 	t.office.saw(ctx, t.Group(), progress.Batches)
+	var ended []*graph.Job
 	for i, job := range jobs {
-		p, err := t.office.desk.Status(ctx, keys(own[i]))
+		p, err := t.office.desk.Status(ctx, own[i])
 		if err != nil {
 			return err
 		}
 		job.Progress(graph.Progress{Done: int64(p.Answered + p.Failed), Total: int64(p.Total), Unit: "answers"})
 		if p.InBatch+p.Unsent == 0 {
-			if err := t.collect(ctx, job, e, own[i]); err != nil {
-				job.Fail(err)
-			} else {
-				job.Done()
+			if t.collected(ctx, job, e, own[i]) {
+				ended = append(ended, job)
 			}
 			continue
 		}
-		if trouble != nil {
-			job.Fail(trouble)
+		if err := troubleOf(p, trouble); err != nil {
+			job.Fail(err)
 			continue
 		}
 		next := progress.Next
@@ -101,7 +95,96 @@ func (t *await) RunGroup(ctx context.Context, jobs []*graph.Job) error {
 		}
 		job.Wait(next, waitNote(p, progress))
 	}
+	for _, job := range ended { // together: what they lead to is asked in the same files
+		job.Done()
+	}
 	return nil
+}
+
+// bodyBudget is how many bytes of requests are held in memory to be sent at a
+// time, a full batch file; what is beyond it is sent in the next pass.
+const bodyBudget = 200 << 20
+
+// requests lists the requests of all jobs once each, with the bodies of those
+// that are to be sent, as far as the budget goes.
+func (t *await) requests(ctx context.Context, e batch.Evaluator, jobs []*graph.Job, own [][]string) ([]batch.Request, error) {
+	var all []batch.Request
+	at := map[string]int{}
+	for _, keys := range own {
+		for _, k := range keys {
+			if _, ok := at[k]; !ok {
+				at[k] = len(all)
+				all = append(all, batch.Request{Key: k})
+			}
+		}
+	}
+	if err := t.office.desk.Register(ctx, e, all); err != nil {
+		return nil, err
+	}
+	budget := bodyBudget
+	for i, job := range jobs {
+		unsent, err := t.office.desk.Unsent(ctx, own[i])
+		if err != nil {
+			return nil, err
+		}
+		if len(unsent) == 0 || budget <= 0 {
+			continue
+		}
+		rs, err := readInput[batch.Request](job, "requests")
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rs {
+			if unsent[r.Key] && budget > 0 && all[at[r.Key]].Body == nil {
+				all[at[r.Key]].Body = r.Body
+				budget -= len(r.Body)
+			}
+		}
+	}
+	return all, nil
+}
+
+// troubleOf is the part of an error of Advance that concerns a job: trouble
+// with batches that hold its requests, or with sending what it has unsent.
+func troubleOf(p batch.Progress, trouble error) error {
+	if trouble == nil {
+		return nil
+	}
+	list := []error{trouble}
+	if joined, ok := trouble.(interface{ Unwrap() []error }); ok {
+		list = joined.Unwrap()
+	}
+	var own []error
+	for _, err := range list {
+		var one *batch.IntentError
+		if errors.As(err, &one) && slices.Contains(p.Intents, one.Intent) || one == nil && p.Unsent > 0 {
+			own = append(own, err)
+		}
+	}
+	return errors.Join(own...)
+}
+
+// collected writes the answers of a job whose requests are all answered, or
+// settles it otherwise: stored answers that are missing or damaged are fetched
+// again first.
+func (t *await) collected(ctx context.Context, job *graph.Job, e batch.Evaluator, keys []string) bool {
+	err := t.collect(ctx, job, e, keys)
+	if err != nil {
+		lost, again := t.office.desk.Reopen(ctx, e, keys)
+		switch {
+		case again != nil:
+			err = errors.Join(err, again)
+		case lost > 0:
+			job.Wait(time.Now(), fmt.Sprintf("%d stored answers are missing or damaged and are fetched again", lost))
+			return false
+		default: // another group has fetched them meanwhile, or it is something else
+			err = t.collect(ctx, job, e, keys)
+		}
+	}
+	if err != nil {
+		job.Fail(err)
+	}
+	return err == nil
 }
 
 // waitNote says what a node waits for.
@@ -122,16 +205,8 @@ func waitNote(own, all batch.Progress) string {
 	return note
 }
 
-func keys(rs []batch.Request) []string {
-	out := make([]string, len(rs))
-	for i, r := range rs {
-		out[i] = r.Key
-	}
-	return out
-}
-
 // collect writes the answers of one request file.
-func (t *await) collect(ctx context.Context, job *graph.Job, e batch.Evaluator, rs []batch.Request) error {
+func (t *await) collect(ctx context.Context, job *graph.Job, e batch.Evaluator, keys []string) error {
 	failed, models := 0, map[string]bool{}
 	var tokens batch.Usage
 	err := job.Write("answers", func(w io.Writer) error {
@@ -139,7 +214,7 @@ func (t *await) collect(ctx context.Context, job *graph.Job, e batch.Evaluator, 
 		enc := json.NewEncoder(b)
 		enc.SetEscapeHTML(false)
 		next := 0
-		err := t.office.desk.Answers(ctx, e, keys(rs), func(i int, a batch.Answer) error {
+		err := t.office.desk.Answers(ctx, e, keys, func(i int, a batch.Answer) error {
 			if i != next {
 				return fmt.Errorf("answer %d came where %d was due", i, next)
 			}
@@ -154,8 +229,8 @@ func (t *await) collect(ctx context.Context, job *graph.Job, e batch.Evaluator, 
 			tokens.Completion += a.Usage.Completion
 			return enc.Encode(a)
 		})
-		if err == nil && next != len(rs) {
-			err = fmt.Errorf("%d of %d answers are there", next, len(rs))
+		if err == nil && next != len(keys) {
+			err = fmt.Errorf("%d of %d answers are there", next, len(keys))
 		}
 		if err != nil {
 			return err
@@ -165,7 +240,7 @@ func (t *await) collect(ctx context.Context, job *graph.Job, e batch.Evaluator, 
 	if err != nil {
 		return err
 	}
-	job.Note("requests", fmt.Sprint(len(rs)))
+	job.Note("requests", fmt.Sprint(len(keys)))
 	job.Note("failed", fmt.Sprint(failed))
 	job.Note("prompt tokens", fmt.Sprint(tokens.Prompt))
 	job.Note("completion tokens", fmt.Sprint(tokens.Completion))

@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -18,13 +19,6 @@ type Compiled struct {
 	Study *studies.Study
 	Graph *graph.Graph
 	Facts []string // about the data, for a plan
-	Hosts []Host   // that will receive text
-}
-
-// Host is a server that an evaluator names, with the variable of its key.
-type Host struct {
-	Name      string
-	APIKeyEnv string
 }
 
 // Compile checks a study against its files and makes its graph. office may be
@@ -52,7 +46,6 @@ func Compile(study *studies.Study, office *Office) (*Compiled, studies.Diagnosti
 		return nil, append(diags, study.Errorf(study.Range, "Study makes no graph", sentence(err)))
 	}
 	c.Graph = g
-	c.Hosts = hosts(study)
 	return c, diags
 }
 
@@ -66,26 +59,6 @@ func (m *material) fact() string {
 		s += " · random weights"
 	}
 	return s
-}
-
-// hosts lists where the text of a study goes, in file order.
-func hosts(study *studies.Study) []Host {
-	var out []Host
-	use := func(e *studies.Evaluator) {
-		h := Host{Destination(e), e.APIKeyEnv.V}
-		if h.Name != "" && !slices.Contains(out, h) {
-			out = append(out, h)
-		}
-	}
-	for _, ev := range study.Evaluations {
-		for _, t := range ev.Titles {
-			use(t.Evaluator)
-		}
-		for _, j := range ev.Judges {
-			use(j)
-		}
-	}
-	return out
 }
 
 // builder makes the nodes of a study.
@@ -327,7 +300,6 @@ func (b *builder) graded(c *cell, ev *studies.Evaluation, t *studies.Titles, j *
 	base := strings.TrimSuffix(c.train.Addr, "train") + t.Name
 	reps := t.Repetitions.V
 	small := graph.Need{Threads: 1, Memory: int64(c.mat.sentences) * 2000}
-	network := graph.Need{Threads: 0, Memory: 64 << 20}
 	sentencesIn := graph.Input{Name: "sentences", From: c.sentences, Output: "sentences"}
 	labelsIn := graph.Input{Name: "labels", From: c.train, Output: "labels"}
 	attrs := append(slices.Clone(c.train.Attrs), graph.Attr{Name: "titles", Value: t.Name})
@@ -337,12 +309,14 @@ func (b *builder) graded(c *cell, ev *studies.Evaluation, t *studies.Titles, j *
 		ask = b.add(&graph.Node{
 			Addr: base + "/submit-titles", Stage: StageJudge, Attrs: attrs, Task: &submitTitles{b.study, t},
 			Inputs: []graph.Input{sentencesIn, labelsIn, {Name: "traces", From: c.sentences, Output: "traces"}},
-			Need:   small, Demand: map[string]int{judge.TaskTitle: c.k * reps}, Host: Destination(t.Evaluator),
+			Need:   small,
 		})
 		answers = b.add(&graph.Node{
 			Addr: base + "/await-titles", Stage: StageJudge, Attrs: attrs, Task: &await{kindAwaitTitles, b.office, t.Evaluator},
-			Inputs: []graph.Input{{Name: "requests", From: ask, Output: "requests"}}, Need: network,
+			Inputs: []graph.Input{{Name: "requests", From: ask, Output: "requests"}},
+			Demand: map[string]int{judge.TaskTitle: c.k * reps}, Dest: destination(t.Evaluator),
 		})
+		answers.Need = b.network(answers.Demand)
 		b.made[base+"/submit-titles"], b.made[base+"/await-titles"] = ask, answers
 	}
 	titleInputs := []graph.Input{
@@ -355,12 +329,14 @@ func (b *builder) graded(c *cell, ev *studies.Evaluation, t *studies.Titles, j *
 		Addr: base + "/submit-eval", Stage: StageJudge, Attrs: attrs,
 		Task:   &submitEval{study: b.study, eval: ev, judge: j, reps: reps},
 		Inputs: append([]graph.Input{sentencesIn, labelsIn}, titleInputs...),
-		Need:   small, Demand: demand(ev, c, reps), Host: Destination(j),
+		Need:   small,
 	})
 	grades := b.add(&graph.Node{
 		Addr: base + "/await-eval", Stage: StageJudge, Attrs: attrs, Task: &await{kindAwaitEval, b.office, j},
-		Inputs: []graph.Input{{Name: "requests", From: evAsk, Output: "requests"}}, Need: network,
+		Inputs: []graph.Input{{Name: "requests", From: evAsk, Output: "requests"}},
+		Demand: demand(ev, c, reps), Dest: destination(j),
 	})
+	grades.Need = b.network(grades.Demand)
 	node := b.add(&graph.Node{
 		Addr: base + "/score", Stage: StageJudge, Attrs: attrs, Task: &score{ev, reps},
 		Inputs: append([]graph.Input{
@@ -370,6 +346,17 @@ func (b *builder) graded(c *cell, ev *studies.Evaluation, t *studies.Titles, j *
 		Need: small,
 	})
 	b.scores = append(b.scores, scored{c, t, ev, j, node})
+}
+
+// network is the need of a node that sends requests, together with all
+// clusterings like its own: no thread, and memory for what is sent at a time.
+func (b *builder) network(demand map[string]int) graph.Need {
+	const each = 20 << 10 // bytes of a request, roughly
+	n := 0
+	for _, k := range demand {
+		n += k
+	}
+	return graph.Need{Memory: 3 * min(int64(n)*int64(len(b.cells))*each, bodyBudget)}
 }
 
 // demand is the number of requests of an evaluation when every cluster gets a
@@ -407,6 +394,11 @@ func (b *builder) report(mats []*material) {
 		return
 	}
 	n := &graph.Node{Addr: "report", Stage: StageReport, Need: graph.Need{Threads: 1, Memory: 256 << 20}}
+	// In an order that does not hang on that of the study's blocks.
+	mats = slices.SortedFunc(slices.Values(mats), func(x, y *material) int { return strings.Compare(x.label, y.label) })
+	slices.SortStableFunc(b.scores, func(x, y scored) int {
+		return cmp.Or(strings.Compare(x.mat.label, y.mat.label), x.layer-y.layer, methodIndex(x.method)-methodIndex(y.method), x.k-y.k)
+	})
 	t := &report{study: b.study, mats: mats, scores: b.scores}
 	seen := map[*graph.Node]bool{}
 	for i, s := range b.scores {
@@ -428,6 +420,10 @@ func (b *builder) report(mats []*material) {
 	b.add(n)
 }
 
+func methodIndex(name string) int {
+	return slices.IndexFunc(cluster.Methods, func(m cluster.Method) bool { return m.Name == name })
+}
+
 // thousands writes a number with separators.
 func thousands(n int) string {
 	s := strconv.Itoa(n)
@@ -447,6 +443,6 @@ func sentence(err error) string {
 }
 
 func fileExists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+	info, err := os.Stat(path)
+	return err == nil && !info.IsDir()
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,6 +19,9 @@ import (
 
 // shardSize is how many responses one extract node covers.
 const shardSize = 512
+
+// byteOrderMark begins text files of some programs.
+const byteOrderMark = "\ufeff"
 
 // Response is one saved response of a model.
 type Response struct {
@@ -55,9 +59,6 @@ func ReadResponses(path string) ([]Response, error) {
 		if raw.FullResponse == nil {
 			return nil, fmt.Errorf("reading responses from %s: response %d has no full_response", path, i)
 		}
-		if !utf8.ValidString(*raw.FullResponse) {
-			return nil, fmt.Errorf("reading responses from %s: response %d is not valid UTF-8", path, i)
-		}
 		r := Response{Index: i, QuestionID: scalar(raw.QuestionID), Category: raw.Category, Question: raw.Question, Text: *raw.FullResponse}
 		r.Think.Start, r.Think.End, r.Closed = llm.Thinking(r.Text)
 		out[i] = r
@@ -69,11 +70,16 @@ func ReadResponses(path string) ([]Response, error) {
 }
 
 func decodeResponses(data []byte) ([]rawResponse, error) {
-	data = bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\ufeff")))
+	for n, line := range bytes.Split(data, []byte("\n")) { // the decoder would mend it silently
+		if !utf8.Valid(line) {
+			return nil, fmt.Errorf("line %d is not valid UTF-8", n+1)
+		}
+	}
+	data = bytes.TrimPrefix(data, []byte(byteOrderMark))
 	var raws []rawResponse
-	if len(data) > 0 && data[0] == '[' {
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("[")) {
 		if err := json.Unmarshal(data, &raws); err != nil {
-			return nil, fmt.Errorf("the JSON array is malformed%s: %w", at(data, err), err)
+			return nil, fmt.Errorf("the JSON array is malformed%s: %w", at(data, err), plain(err))
 		}
 		return raws, nil
 	}
@@ -83,14 +89,26 @@ func decodeResponses(data []byte) ([]rawResponse, error) {
 		}
 		var raw rawResponse
 		if err := json.Unmarshal(line, &raw); err != nil {
-			return nil, fmt.Errorf("line %d is not a JSON object: %w", n+1, err)
+			return nil, fmt.Errorf("line %d is not a JSON object: %w", n+1, plain(err))
 		}
 		raws = append(raws, raw)
 	}
 	return raws, nil
 }
 
-// at is the line of a JSON error.
+// plain says in JSON's words, not in Go's, that a value has the wrong type.
+func plain(err error) error {
+	var e *json.UnmarshalTypeError
+	switch {
+	case !errors.As(err, &e):
+		return err
+	case e.Field == "":
+		return fmt.Errorf("it holds a %s where an object is due", e.Value)
+	}
+	return fmt.Errorf("%s is a %s", e.Field, e.Value)
+}
+
+// at is the line of a JSON error, whose offset is just behind the byte at fault.
 func at(data []byte, err error) string {
 	offset := int64(-1)
 	switch e := err.(type) {
@@ -102,7 +120,7 @@ func at(data []byte, err error) string {
 	if offset < 0 || offset > int64(len(data)) {
 		return ""
 	}
-	return fmt.Sprintf(" in line %d", 1+bytes.Count(data[:offset], []byte("\n")))
+	return fmt.Sprintf(" in line %d", 1+bytes.Count(data[:max(offset-1, 0)], []byte("\n")))
 }
 
 // scalar reads a string or a number as text.
@@ -167,11 +185,18 @@ func readJSONL[T any](r io.Reader) ([]T, error) {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 1<<20), 1<<30)
 	for n := 1; s.Scan(); n++ {
-		if len(bytes.TrimSpace(s.Bytes())) == 0 {
+		line := s.Bytes()
+		if n == 1 {
+			line = bytes.TrimPrefix(line, []byte(byteOrderMark))
+		}
+		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
+		if !utf8.Valid(line) { // the decoder would mend it silently
+			return nil, fmt.Errorf("line %d is not valid UTF-8", n)
+		}
 		var v T
-		if err := json.Unmarshal(s.Bytes(), &v); err != nil {
+		if err := json.Unmarshal(line, &v); err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 		out = append(out, v)

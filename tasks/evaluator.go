@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"sync"
 
 	"clusterflow/cache"
+	"clusterflow/graph"
 	"clusterflow/internal/batch"
 	"clusterflow/internal/batchd"
 	"clusterflow/studies"
@@ -33,12 +35,13 @@ type Office struct {
 	lexical string // base URL of the embedded server, "" while it is not running
 	stop    func() error
 	batches map[string][]batch.BatchState // by group, as last seen
+	asked   map[cache.Digest][]string     // request keys by the content of their file
 }
 
 // NewOffice returns an office without a cache: graphs can be made with it, and
 // run once it is open.
 func NewOffice(getenv func(string) string) *Office {
-	return &Office{getenv: getenv, batches: map[string][]batch.BatchState{}}
+	return &Office{getenv: getenv, batches: map[string][]batch.BatchState{}, asked: map[cache.Digest][]string{}}
 }
 
 // Open gives the office its cache. Close stops what it started.
@@ -96,6 +99,99 @@ func (o *Office) saw(ctx context.Context, group string, now []batch.BatchState) 
 	o.batches[group] = slices.DeleteFunc(all, func(b batch.BatchState) bool { return !intents[b.Intent] })
 }
 
+// keys are the request keys of a request file, read once.
+func (o *Office) keys(job *graph.Job) ([]string, error) {
+	d, err := job.Digest("requests")
+	if err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	known, ok := o.asked[d]
+	o.mu.Unlock()
+	if ok {
+		return known, nil
+	}
+	rs, err := readRequests(job, "requests")
+	if err != nil {
+		return nil, err
+	}
+	out := make([]string, len(rs))
+	for i, r := range rs {
+		out[i] = r.Key
+	}
+	o.mu.Lock()
+	o.asked[d] = out
+	o.mu.Unlock()
+	return out, nil
+}
+
+// Bill counts what a plan's await nodes would have sent, by destination: exactly
+// where the requests are written already, else at most. exact is false if any
+// count is an upper bound.
+func (o *Office) Bill(ctx context.Context, p *graph.Plan) (requests map[graph.Destination]int, exact bool, err error) {
+	requests, exact = map[graph.Destination]int{}, true
+	files := map[*graph.Node]*cache.Record{}
+	for _, s := range p.Steps {
+		if s.State == graph.Cached {
+			files[s.Node] = s.Record
+		}
+	}
+	counted := map[string]bool{} // a request that two nodes ask is paid once
+	for _, s := range p.Steps {
+		if s.Node.Dest == (graph.Destination{}) || s.State == graph.Cached {
+			continue
+		}
+		written := files[s.Node.Inputs[0].From]
+		if written == nil {
+			exact = false
+			for _, n := range s.Node.Demand {
+				requests[s.Node.Dest] += n
+			}
+			continue
+		}
+		keys, err := o.written(written, s.Node.Inputs[0].Output)
+		if err != nil { // damaged: it will be written again
+			exact = false
+			continue
+		}
+		unsent, err := o.desk.Unsent(ctx, keys)
+		if err != nil {
+			return nil, false, err
+		}
+		for k := range unsent {
+			if !counted[k] {
+				counted[k] = true
+				requests[s.Node.Dest]++
+			}
+		}
+	}
+	return requests, exact, nil
+}
+
+// written are the request keys of a recorded request file.
+func (o *Office) written(r *cache.Record, output string) ([]string, error) {
+	out, ok := r.Output(output)
+	if !ok {
+		return nil, fmt.Errorf("%s has no output %q", r.Address, output)
+	}
+	raw := out.Inline
+	if raw == nil {
+		var err error
+		if raw, err = o.store.Blobs().ReadAll(out.Digest); err != nil {
+			return nil, err
+		}
+	}
+	type head struct {
+		Key string `json:"key"`
+	}
+	heads, err := readJSONL[head](bytes.NewReader(raw))
+	keys := make([]string, len(heads))
+	for i, h := range heads {
+		keys[i] = h.Key
+	}
+	return keys, err
+}
+
 // connect returns the evaluator ready to be asked: with its key, or with the
 // address of the embedded server.
 func (o *Office) connect(ctx context.Context, e *studies.Evaluator) (batch.Evaluator, error) {
@@ -138,13 +234,13 @@ func settings(e *studies.Evaluator) batch.Evaluator {
 	return be
 }
 
-// Destination is where text goes: the host of an evaluator, or "" for the
-// offline judge, whose text stays on this machine.
-func Destination(e *studies.Evaluator) string {
+// destination is where an evaluator's text goes; none for the offline judge,
+// whose text stays in this process.
+func destination(e *studies.Evaluator) graph.Destination {
 	if e.Provider.V == "lexical" {
-		return ""
+		return graph.Destination{}
 	}
-	return host(e.BaseURL.V)
+	return graph.Destination{URL: e.BaseURL.V, KeyEnv: e.APIKeyEnv.V}
 }
 
 func host(base string) string {

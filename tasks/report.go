@@ -34,7 +34,9 @@ func (t *report) Params() []cache.Line {
 	set(&p, "protocol", t.study.Protocol)
 	set(&p, "seed", t.study.Seed)
 	set(&p, "figures", t.study.Report.Figures)
-	for _, s := range t.shown() {
+	settings := t.shown()
+	slices.SortStableFunc(settings, func(a, b studies.Setting) int { return strings.Compare(a.Name, b.Name) })
+	for _, s := range settings { // blocks may stand in any order
 		p.add(s.Name, s.Value, s.Origin)
 	}
 	for _, m := range t.mats {
@@ -47,6 +49,9 @@ func (t *report) Params() []cache.Line {
 // another machine.
 func (t *report) shown() []studies.Setting {
 	return slices.DeleteFunc(slices.Clone(t.study.Settings), func(s studies.Setting) bool {
+		if strings.HasPrefix(s.Name, "grid[") {
+			return true // the results say what was made, however grids asked for it
+		}
 		name := s.Name[strings.LastIndexByte(s.Name, '.')+1:]
 		return slices.Contains([]string{"file", "dir", "sentences", "files", "mean", "source"}, name)
 	})
@@ -203,7 +208,7 @@ func whoAnswers(e *studies.Evaluator) string {
 	if e.Provider.V == "lexical" {
 		return "the lexical baseline"
 	}
-	return e.Model.V + " at " + Destination(e)
+	return e.Model.V + " at " + host(e.BaseURL.V)
 }
 
 // clustering gathers what the page shows of one clustering beside its scores.

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +33,8 @@ type applyFlags struct {
 	detach bool
 	json   bool
 	quiet  bool
+
+	afterLoss bool
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -47,13 +51,14 @@ func (a *app) applyCommand() *cobra.Command {
 	c.Flags().IntVar(&f.jobs, "jobs", runtime.NumCPU(), "threads that tasks may keep busy together")
 	c.Flags().StringVar(&f.memory, "memory", "", "memory that tasks may take together, such as 16GB (default: four fifths of the machine's)")
 	c.Flags().BoolVar(&f.yes, "yes", false, "send requests to the hosts that the plan names without asking")
+	c.Flags().BoolVar(&f.afterLoss, "accept-lost-ledger", false, "buy answers although the ledger of earlier ones was lost")
 	c.Flags().BoolVar(&f.detach, "detach", false, "return as soon as only batches are being waited for (exit code 3)")
 	c.Flags().BoolVar(&f.json, "json", false, "print events as JSON lines")
 	c.Flags().BoolVar(&f.quiet, "quiet", false, "print the summary only")
 	return c
 }
 
-func (a *app) apply(ctx context.Context, study string, f *applyFlags) error {
+func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error) {
 	if f.jobs < 1 {
 		return fmt.Errorf("--jobs %d: at least 1", f.jobs)
 	}
@@ -67,37 +72,47 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) error {
 		return err
 	}
 	dir := a.cachePath(study, &f.studyFlags)
+	id := studyID(study, dir)
 	store, err := cache.Open(ctx, cache.Options{Dir: dir, StateDir: f.stateDir, Command: "clusterflow apply " + study})
 	if err != nil {
 		return err
 	}
-	defer store.Close()
+	defer func() { err = errors.Join(err, store.Close()) }()
 	for _, n := range store.Notices() { // before anything is spent
 		fmt.Fprintln(a.err, "note:", n)
 	}
 	office.Open(store, batch.DeskOptions{})
-	defer office.Close()
+	defer func() { err = errors.Join(err, office.Close()) }()
 	known, err := store.Reader()
 	if err != nil {
 		return err
 	}
-	p, err := a.planWith(ctx, compiled, known, studyID(study, dir), dir, &f.selection)
+	p, err := a.planWith(ctx, compiled, known, id, dir, &f.selection)
 	if err != nil {
 		return err
+	}
+	if run := p.Last; run != nil && currentState(run) == "waiting" { // it has lent us the cache between two polls
+		return fmt.Errorf("%s is being applied by process %d on %s since %s, which waits for batches; interrupt that one first, or follow it with: clusterflow status --watch %s",
+			study, run.Owner.PID, run.Owner.Host, run.Started.Local().Format("2006-01-02 15:04:05"), study)
 	}
 	if !f.json && !f.quiet {
 		if err := f.view.write(a.out, p, a.colors(a.out), ""); err != nil {
 			return err
 		}
 	}
-	if err := a.confirm(ctx, p, f); err != nil {
+	if err := a.confirm(ctx, p, office, store, f); err != nil {
 		return err
 	}
+	a.working.Store(true)
 	sum, err := a.execute(ctx, p, store, office, study, f, memory)
-	if err != nil {
+	if sum == nil {
 		return err
 	}
-	return a.finish(p, store, sum, f)
+	page := ""
+	if err == nil {
+		page, err = a.publish(p, store, sum)
+	}
+	return a.finish(p, sum, page, err, f)
 }
 
 // execute runs the plan with its progress shown.
@@ -112,23 +127,24 @@ func (a *app) execute(ctx context.Context, p *planned, store *cache.Store, offic
 	return sum, err
 }
 
-// finish publishes the report, prints the summary and chooses the exit code.
-func (a *app) finish(p *planned, store *cache.Store, sum *graph.Summary, f *applyFlags) error {
-	page, err := a.publish(p, store)
-	if err != nil {
-		return err
-	}
+// finish prints the summary and chooses the exit code; err is what else went
+// wrong.
+func (a *app) finish(p *planned, sum *graph.Summary, page string, err error, f *applyFlags) error {
 	if f.json {
-		if err := writeSummaryJSON(a.out, sum, page); err != nil {
-			return err
+		if werr := writeSummaryJSON(a.out, sum, page); werr != nil {
+			return errors.Join(err, werr)
 		}
 	} else {
 		writeSummary(a.out, sum, a.colors(a.out))
 		if page != "" {
 			fmt.Fprintf(a.out, "Report: %s\n", page)
+		} else if n := len(p.Graph.Nodes) - len(p.Steps); n > 0 && err == nil {
+			fmt.Fprintf(a.out, "Part of the study: %s not asked for\n", count(n, "node was", "nodes were"))
 		}
 	}
 	switch {
+	case err != nil:
+		return err
 	case sum.Failed > 0:
 		return &exitError{code: exitFailed}
 	case sum.Waiting > 0:
@@ -140,31 +156,14 @@ func (a *app) finish(p *planned, store *cache.Store, sum *graph.Summary, f *appl
 	return nil
 }
 
-// publish brings the report's directory in line with the cache, if the study's
-// report is done.
-func (a *app) publish(p *planned, store *cache.Store) (string, error) {
-	dir := p.compiled.Study.Report.Dir.V
-	n := p.Graph.Node("report")
-	if n == nil {
+// publish brings the report's directory in line with the cache, if this run
+// made the report or found it cached.
+func (a *app) publish(p *planned, store *cache.Store, sum *graph.Summary) (string, error) {
+	record := sum.Records["report"]
+	if record == nil {
 		return "", nil
 	}
-	known, err := store.Reader()
-	if err != nil {
-		return "", err
-	}
-	run, err := known.Run(studyID(p.compiled.Study.File, p.cacheDir))
-	if err != nil || run == nil {
-		return "", err
-	}
-	st := run.Nodes[n.Addr]
-	if st == nil || st.State != "done" && st.State != "cached" {
-		return "", nil
-	}
-	record, err := store.Record(st.Key)
-	if err != nil || record == nil {
-		return "", err
-	}
-	page, err := tasks.Publish(store.Blobs(), record, dir)
+	page, err := tasks.Publish(store.Blobs(), record, p.compiled.Study.Name.V, p.compiled.Study.Report.Dir.V)
 	var damaged *cache.DamagedError
 	if errors.As(err, &damaged) {
 		err = errors.Join(fmt.Errorf("%w; apply again to make the report anew", err), store.Blobs().Quarantine(damaged.Digest))
@@ -172,26 +171,42 @@ func (a *app) publish(p *planned, store *cache.Store) (string, error) {
 	return page, err
 }
 
-// confirm asks before text leaves the machine.
-func (a *app) confirm(ctx context.Context, p *planned, f *applyFlags) error {
-	requests := map[string]int{}
-	for _, s := range p.Steps {
-		if s.Node.Host != "" && s.State != graph.Cached {
-			for _, n := range s.Node.Demand {
-				requests[s.Node.Host] += n
-			}
-		}
-	}
-	if len(requests) == 0 || f.yes {
-		return nil
+// confirm asks before text leaves the machine. What is already answered, or in
+// a batch, is not sent again and not counted.
+func (a *app) confirm(ctx context.Context, p *planned, office *tasks.Office, store *cache.Store, f *applyFlags) error {
+	bill, exact, err := office.Bill(ctx, p.Plan)
+	if err != nil {
+		return err
 	}
 	var lines []string
-	for _, h := range p.compiled.Hosts {
-		if n := requests[h.Name]; n > 0 {
-			lines = append(lines, fmt.Sprintf("up to %s requests to %s, paid with the key in $%s", thousands(n), h.Name, h.APIKeyEnv))
+	for to, n := range bill {
+		if n > 0 {
+			most := "up to "
+			if exact {
+				most = ""
+			}
+			lines = append(lines, fmt.Sprintf("  %s%s requests to %s, paid with the key in $%s", most, thousands(n), to.URL, cmp.Or(to.KeyEnv, "?")))
 		}
 	}
+	if len(lines) == 0 {
+		return nil
+	}
+	slices.Sort(lines)
 	text := strings.Join(lines, "\n")
+	lost, err := store.LedgerLost()
+	if err != nil {
+		return err
+	}
+	if lost && f.afterLoss {
+		if err := store.AcceptLoss(); err != nil {
+			return err
+		}
+	} else if lost {
+		return fmt.Errorf("the ledger of batches and paid answers was lost, and this would send\n%s\nperhaps not for the first time; restore the database, or give --accept-lost-ledger to buy them anyway", text)
+	}
+	if f.yes {
+		return nil
+	}
 	if in, ok := a.in.(*os.File); !ok || f.json || !isTerminal(in) {
 		return fmt.Errorf("this would send\n%s\nand nobody is here to agree to it: give --yes, or run what costs nothing with --only train", text)
 	}

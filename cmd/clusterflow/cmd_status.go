@@ -87,9 +87,12 @@ func (a *app) neverRun(study, dir string, r *cache.Reader) error {
 }
 
 // currentState is a run's state as of now: what a killed process left behind
-// is no longer running.
+// is no longer running, and what ended with batches out is detached.
 func currentState(run *cache.Run) string {
-	if (run.State == "running" || run.State == "waiting" && run.Finished.IsZero()) && !run.Alive() {
+	switch {
+	case run.State == "waiting" && !run.Finished.IsZero():
+		return "detached"
+	case (run.State == "running" || run.State == "waiting") && !run.Alive():
 		return "killed"
 	}
 	return run.State
@@ -111,13 +114,17 @@ func settled(st *cache.NodeState, runState string) string {
 }
 
 func writeStatus(w io.Writer, run *cache.Run, state string, paint painter, now time.Time) {
-	color := map[string]string{"done": "32", "failed": "31", "blocked": "31", "running": "33", "waiting": "36", "killed": "31", "interrupted": "33"}
+	color := map[string]string{"done": "32", "failed": "31", "blocked": "31", "running": "33", "waiting": "36", "detached": "36", "killed": "31", "interrupted": "33"}
 	fmt.Fprintf(w, "%s  %s  %s", paint.paint("1", run.Study), run.File, paint.paint(color[state], state))
 	switch state {
 	case "running", "waiting":
 		fmt.Fprintf(w, "  since %s (process %d on %s, seen %s ago)", run.Started.Local().Format("2006-01-02 15:04:05"), run.Owner.PID, run.Owner.Host, elapsed(now.Sub(run.Heartbeat)))
 	case "killed":
 		fmt.Fprintf(w, ": process %d on %s ended without a word, last seen %s; apply goes on from there", run.Owner.PID, run.Owner.Host, run.Heartbeat.Local().Format("2006-01-02 15:04:05"))
+	case "detached":
+		fmt.Fprintf(w, " since %s: nobody asks for the batches; apply again to collect them", run.Finished.Local().Format("2006-01-02 15:04:05"))
+	case "interrupted":
+		fmt.Fprintf(w, "  %s (%s); apply goes on from there", run.Finished.Local().Format("2006-01-02 15:04:05"), run.Message)
 	default:
 		fmt.Fprintf(w, "  %s", run.Finished.Local().Format("2006-01-02 15:04:05"))
 	}

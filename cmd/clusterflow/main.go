@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -47,11 +48,12 @@ type app struct {
 	environ  []string
 	getenv   func(string) string
 	now      func() time.Time
+	working  atomic.Bool // an interrupt has something to wait for
 }
 
 func main() {
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), getenv: os.Getenv, now: time.Now}
-	ctx, stop := interruptible()
+	ctx, stop := a.interruptible()
 	code := a.run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
@@ -59,7 +61,7 @@ func main() {
 
 // interruptible gives a context that the first interrupt ends; the second ends
 // the process.
-func interruptible() (context.Context, func()) {
+func (a *app) interruptible() (context.Context, func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -67,7 +69,9 @@ func interruptible() (context.Context, func()) {
 		if _, ok := <-signals; !ok {
 			return
 		}
-		fmt.Fprintln(os.Stderr, "\nstopping: what runs is told to stop, what is done is kept; interrupt again to end at once")
+		if a.working.Load() {
+			fmt.Fprintln(os.Stderr, "\nstopping: what runs is told to stop, what is done is kept; interrupt again to end at once")
+		}
 		cancel()
 		if _, ok := <-signals; ok {
 			os.Exit(exitInterrupted)
@@ -117,7 +121,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 		}
 		return exit.code
 	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(a.err, "stopped; apply again to go on")
+		if a.working.Load() {
+			fmt.Fprintln(a.err, "stopped; apply again to go on")
+		}
 		return exitInterrupted
 	default:
 		fmt.Fprintln(a.err, "Error:", err)

@@ -85,10 +85,12 @@ func (v *planView) write(w io.Writer, p *planned, color bool, remark string) err
 
 // free says how to run what costs nothing, where something costs.
 func (v *planView) free(p *planned) string {
-	if len(p.compiled.Hosts) == 0 {
-		return ""
+	for _, s := range p.Steps {
+		if s.State != graph.Cached && s.Node.Dest != (graph.Destination{}) {
+			return " · apply --only train ($0)"
+		}
 	}
-	return " · apply --only train ($0)"
+	return ""
 }
 
 // stateName is a state as a count reads: "3 failed last time".
@@ -133,7 +135,7 @@ type stage struct {
 	kinds   map[string]int
 	methods map[string]int
 	layers  map[string]map[string]bool // by model
-	demand  map[string]map[string]int  // by host, by task
+	demand  map[string]map[string]int  // by destination, by task
 	memory  int64
 	disk    int64
 	time    time.Duration
@@ -190,11 +192,11 @@ func (st *stage) add(s *graph.Step, d durations) {
 	st.memory = max(st.memory, n.Need.Memory)
 	st.disk += n.Disk
 	for task, k := range n.Demand {
-		host := cmp.Or(n.Host, "offline judge")
-		if st.demand[host] == nil {
-			st.demand[host] = map[string]int{}
+		to := cmp.Or(n.Dest.URL, "offline judge")
+		if st.demand[to] == nil {
+			st.demand[to] = map[string]int{}
 		}
-		st.demand[host][task] += k
+		st.demand[to][task] += k
 	}
 	if t, ok := d.of(s); ok {
 		st.time += t
@@ -250,9 +252,9 @@ func (st *stage) lines(name string, p *planned) []string {
 // judgeLines lists the requests by task and host.
 func (st *stage) judgeLines() []string {
 	var out []string
-	for _, host := range slices.Sorted(maps.Keys(st.demand)) {
-		for _, task := range slices.Sorted(maps.Keys(st.demand[host])) {
-			out = append(out, fmt.Sprintf("%-13s %-24s %9s requests at most", task, host, thousands(st.demand[host][task])))
+	for _, to := range slices.Sorted(maps.Keys(st.demand)) {
+		for _, task := range slices.Sorted(maps.Keys(st.demand[to])) {
+			out = append(out, fmt.Sprintf("%-13s %-28s %9s requests at most", task, to, thousands(st.demand[to][task])))
 		}
 	}
 	if len(out) == 0 {
@@ -402,7 +404,6 @@ type planJSON struct {
 	Seed     int64               `json:"seed"`
 	Counts   map[graph.State]int `json:"counts"`
 	Nodes    []nodeJSON          `json:"nodes"`
-	Hosts    []tasks.Host        `json:"hosts"`
 }
 
 type nodeJSON struct {
@@ -417,25 +418,26 @@ type nodeJSON struct {
 	Disk     int64          `json:"disk_bytes,omitempty"`
 	Seconds  *float64       `json:"estimated_seconds,omitempty"`
 	Requests map[string]int `json:"requests,omitempty"`
-	Host     string         `json:"host,omitempty"`
+	URL      string         `json:"url,omitempty"`     // where the requests go
+	KeyEnv   string         `json:"key_env,omitempty"` // the variable with the key that pays
 }
 
 func writePlanJSON(w io.Writer, p *planned) error {
 	s := p.compiled.Study
 	out := planJSON{
 		Study: s.Name.V, File: s.File, Protocol: s.Protocol.V, Seed: s.Seed.V, Counts: p.Count(),
-		Nodes: make([]nodeJSON, len(p.Steps)), Hosts: p.compiled.Hosts,
+		Nodes: make([]nodeJSON, len(p.Steps)),
 	}
 	for i, st := range p.Steps {
 		n := nodeJSON{
 			Address: st.Node.Addr, Kind: st.Node.Kind(), Stage: st.Node.Stage, State: st.State, Reasons: st.Reasons,
-			Memory: st.Node.Need.Memory, Disk: st.Node.Disk, Requests: st.Node.Demand, Host: st.Node.Host,
+			Memory: st.Node.Need.Memory, Disk: st.Node.Disk, Requests: st.Node.Demand, URL: st.Node.Dest.URL, KeyEnv: st.Node.Dest.KeyEnv,
 		}
 		if !st.Key.IsZero() {
 			n.Key = st.Key.String()
 		}
 		for _, in := range st.Node.Inputs {
-			if !slices.Contains(n.Inputs, in.From.Addr) {
+			if k := len(n.Inputs); k == 0 || n.Inputs[k-1] != in.From.Addr {
 				n.Inputs = append(n.Inputs, in.From.Addr)
 			}
 		}

@@ -73,6 +73,7 @@ type Progress struct {
 	Uncertain int
 	Reasons   []Reason     // why requests failed for good, most frequent first
 	Batches   []BatchState // the batches that hold these requests now
+	Intents   []string     // the same by intent, from Status
 	Notes     []string     // what a person should know: unknown statuses, refusals, waits
 	// Next is when to call Advance again; zero when nothing is outstanding.
 	Next time.Time

@@ -127,10 +127,23 @@ func (e *UncertainError) Error() string {
 		e.Requests, e.Host, e.Reason, e.Intent)
 }
 
+// IntentError is trouble with one batch file. Requests that are not in it are
+// not concerned.
+type IntentError struct {
+	Intent string
+	Err    error
+}
+
+func (e *IntentError) Error() string { return e.Err.Error() }
+func (e *IntentError) Unwrap() error { return e.Err }
+
 // Advance moves reqs on as far as it goes without waiting: it finds out what
 // became of batches that an earlier process left, asks about batches that are
 // due, stores and reads their results, and sends what is unsent. A request is
 // never sent while it is answered or in a batch.
+//
+// A request without a body is looked after but not sent: bodies are large, and
+// only those that [Desk.Unsent] names are needed.
 //
 // Trouble that passes (rate limits, server errors, timeouts) is no error: it
 // is noted, and Progress.Next says when to call again. An error means that a
@@ -176,7 +189,7 @@ func (d *Desk) Advance(ctx context.Context, e Evaluator, reqs []Request) (Progre
 		case stops(ctx, err):
 			return Progress{}, err
 		case ours[in.ID]:
-			problems = append(problems, err)
+			problems = append(problems, &IntentError{in.ID, err})
 		default:
 			s.note("%v", err)
 		}
@@ -199,7 +212,7 @@ func (d *Desk) Advance(ctx context.Context, e Evaluator, reqs []Request) (Progre
 	if len(problems) == 0 && p.Uncertain > 0 && p.Uncertain == p.InBatch && p.Unsent == 0 {
 		for _, b := range p.Batches {
 			if why, ok := s.uncertain[b.Intent]; ok {
-				problems = append(problems, &UncertainError{Host: b.Host, Intent: b.Intent, Requests: b.Requests, Reason: why})
+				problems = append(problems, &IntentError{b.Intent, &UncertainError{Host: b.Host, Intent: b.Intent, Requests: b.Requests, Reason: why}})
 			}
 		}
 	}

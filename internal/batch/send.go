@@ -26,12 +26,12 @@ type inputLine struct {
 // metadataKey is where an intent's id stands in its batch's metadata.
 const metadataKey = "clusterflow_intent"
 
-// send packs what is unsent among reqs into files within the limits, in the
+// send packs what is unsent among reqs, and has a body, into files within the limits, in the
 // order given, and creates a batch of each.
 func (s *session) send(ctx context.Context, reqs []Request, rows []row) error {
 	var todo []int
 	for i := range rows {
-		if rows[i].State == unsent {
+		if rows[i].State == unsent && len(reqs[i].Body) > 0 {
 			todo = append(todo, i)
 		}
 	}

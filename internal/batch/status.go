@@ -4,16 +4,34 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 )
 
 // Status counts where requests stand in the ledger, without asking a server.
-// Only the counts and Reasons of Progress are set.
+// Only the counts, Reasons and Intents of Progress are set.
 func (d *Desk) Status(ctx context.Context, keys []string) (Progress, error) {
-	p, _, err := d.status(ctx, keys)
+	p, held, err := d.status(ctx, keys)
+	p.Intents = slices.Sorted(maps.Keys(held))
 	return p, err
+}
+
+// Unsent returns those of the requests that have no answer and are in no batch:
+// the ones that the next Advance would send, and pay for.
+func (d *Desk) Unsent(ctx context.Context, keys []string) (map[string]bool, error) {
+	rows, err := d.rows(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]bool)
+	for i, r := range rows {
+		if r.State == unsent {
+			out[keys[i]] = true
+		}
+	}
+	return out, nil
 }
 
 // status is Status, and how many of the requests each intent holds.
