@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -256,19 +255,6 @@ func machineMemory() int64 {
 		return 0
 	}
 	return kib << 10
-}
-
-// relative shortens a path for people: relative to the working folder if that
-// is shorter.
-func relative(path string) string {
-	wd, err := os.Getwd()
-	if err != nil {
-		return path
-	}
-	if r, err := filepath.Rel(wd, path); err == nil && len(r) < len(path) {
-		return r
-	}
-	return path
 }
 
 // elapsed writes a measured duration.

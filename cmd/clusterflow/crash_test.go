@@ -1,0 +1,188 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+)
+
+func (p *process) interrupt() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *process) kill() {
+	p.t.Helper()
+	if err := p.cmd.Process.Kill(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.wait()
+}
+
+// batchesOut waits until a server holds so many batches and apply waits.
+func (b *bench) batchesOut(base string, n int) {
+	b.t.Helper()
+	b.eventually("the batches are out", func() bool {
+		return readLedger(b.t, base).batches == n && matches(`^  waiting `, b.run("status", "study.hcl").out)
+	})
+}
+
+// TestStatusBesideApply looks at a run that waits, from other processes.
+func TestStatusBesideApply(t *testing.T) {
+	b, g := newBench(t), newGate(t)
+	b.evaluators(g.base)
+	p := b.start("apply", "--yes", "study.hcl")
+	b.batchesOut(g.base, 1)
+	b.must(0, `^small  study.hcl  (running|waiting)  since .* \(process \d+ on `, "status", "study.hcl")
+	b.must(0, `^16 nodes: 2 waiting · 7 pending · 7 done`, "status", "study.hcl")
+	b.must(0, `^  waiting +tiny/1/spherical_kmeans/2/auto/await-titles +0 of 4 answered, 4 in a batch`, "status", "study.hcl")
+	b.must(0, `^  batch +batch_\w+ +(validating|in_progress) +0 of 10 answered.*\(titler\)`, "status", "study.hcl")
+	b.must(0, `^16 nodes: 7 new · 2 waiting · 7 cached`, "plan", "study.hcl")
+
+	// A second apply says whose turn it is, and does nothing.
+	r := b.must(1, `is in use by process \d+ on .*clusterflow apply study.hcl.* since .*kill \d+`, "apply", "--yes", "study.hcl")
+	if matches(`nodes:`, r.out) {
+		t.Errorf("a locked-out apply planned: %v", r)
+	}
+
+	watch := b.start("status", "--watch", "study.hcl")
+	b.eventually("status --watch shows something", func() bool { return matches(`waiting`, watch.out.String()) })
+	g.set(true)
+	if r := p.wait(); r.code != 0 || !matches(`^16 run · 0 cached`, r.out) {
+		t.Errorf("apply: %v", r)
+	}
+	if r := watch.wait(); r.code != 0 || !matches(`^16 nodes: 16 done`, r.out) {
+		t.Errorf("status --watch: %v", r)
+	}
+	readLedger(t, g.base).once(t)
+}
+
+// TestDetach leaves batches to themselves; the next run collects them.
+func TestDetach(t *testing.T) {
+	b, g := newBench(t), newGate(t)
+	b.evaluators(g.base)
+	b.must(exitWaiting, `^7 run · 0 cached · 2 waiting · 7 not reached in .*\n(.*\n)*Batches are out; apply again`, "apply", "--yes", "--detach", "study.hcl")
+	if _, err := os.Stat(filepath.Join(b.dir, "results")); err == nil {
+		t.Error("there is a report of an unfinished run")
+	}
+	b.must(0, `^small  study.hcl  detached`, "status", "study.hcl")
+	b.must(0, `^  waiting +tiny/1/spherical_kmeans/2/auto/await-titles `, "status", "study.hcl")
+	b.must(0, `^  batch +batch_\w+ +\w+ +0 of 10 answered`, "status", "study.hcl")
+	b.must(0, `^16 nodes: 7 new · 2 waiting · 7 cached`, "plan", "study.hcl")
+	b.must(exitWaiting, `^0 run · 7 cached · 2 waiting · 7 not reached in `, "apply", "--yes", "--detach", "study.hcl")
+	g.set(true)
+	b.must(0, `^9 run · 7 cached`, "apply", "--yes", "--quiet", "study.hcl")
+	readLedger(t, g.base).once(t)
+}
+
+// TestInterrupt stops a run that waits; the next goes on with the same batch.
+func TestInterrupt(t *testing.T) {
+	b, g := newBench(t), newGate(t)
+	b.evaluators(g.base)
+	p := b.start("apply", "--yes", "study.hcl")
+	b.batchesOut(g.base, 1)
+	p.interrupt()
+	if r := p.wait(); r.code != exitInterrupted || !matches(`stopping: .*interrupt again`, r.err) || !matches(`apply again`, r.err) {
+		t.Errorf("interrupted apply: %v", r)
+	}
+	b.must(0, `^small  study.hcl  interrupted`, "status", "study.hcl")
+	b.must(0, `2 waiting`, "status", "study.hcl")
+	b.must(3, `^0 run · 7 cached · 2 waiting · 7 not reached`, "apply", "--yes", "--quiet", "--detach", "study.hcl")
+	g.set(true)
+	b.must(0, `^9 run · 7 cached`, "apply", "--yes", "--quiet", "study.hcl")
+	l := readLedger(t, g.base)
+	l.once(t)
+	if l.batches != 2 || l.total() != 28 {
+		t.Errorf("%d batches with %d requests, want 2 with 28", l.batches, l.total())
+	}
+}
+
+// TestKillWhileBatchesAreOut kills a run that waits. Status says so, and the
+// next run takes on the batch that is out.
+func TestKillWhileBatchesAreOut(t *testing.T) {
+	b, g := newBench(t), newGate(t)
+	b.evaluators(g.base)
+	p := b.start("apply", "--yes", "study.hcl")
+	b.batchesOut(g.base, 1)
+	p.kill()
+	b.must(0, `^small  study.hcl  killed: process \d+ on .* ended without a word.*apply goes on from there`, "status", "study.hcl")
+	b.must(0, `"state": "killed"`, "status", "--json", "study.hcl")
+	b.must(0, `^16 nodes: .*7 cached`, "plan", "study.hcl")
+	g.set(true)
+	b.must(0, `^9 run · 7 cached`, "apply", "--yes", "--quiet", "study.hcl")
+	l := readLedger(t, g.base)
+	l.once(t)
+	if l.batches != 2 || l.total() != 28 {
+		t.Errorf("%d batches with %d requests, want 2 with 28", l.batches, l.total())
+	}
+}
+
+// TestKillAnywhere kills runs at random moments, with the judge in another
+// process and with the embedded one, until one ends by itself. Whatever was cut
+// off, nothing is asked twice and the report is that of an undisturbed run.
+func TestKillAnywhere(t *testing.T) {
+	args := []string{"apply", "--yes", "--quiet", "study.hcl"}
+	whole := newBench(t)
+	begin := time.Now()
+	whole.must(0, `^16 run`, args...)
+	span := time.Since(begin) // how long it takes here, now, undisturbed
+	for round := range 6 {
+		t.Run(fmt.Sprintf("round %d", round), func(t *testing.T) {
+			random := rand.New(rand.NewPCG(20250710, uint64(round)))
+			b := newBench(t)
+			base := ""
+			if round%2 == 0 {
+				g := newGate(t)
+				g.set(true)
+				base = g.base
+				b.evaluators(base)
+			}
+			kills := 0
+			for range 10 {
+				p := b.start(args...)
+				select {
+				case <-p.ended:
+				case <-time.After(time.Duration((0.1 + 0.5*random.Float64()) * float64(span))):
+				}
+				p.cmd.Process.Kill() //nolint:errcheck // it may have ended
+				r := p.wait()
+				if r.code == 0 {
+					break
+				}
+				if r.code != -1 { // not by our hand
+					t.Fatalf("after %d kills apply failed: %v", kills, r)
+				}
+				kills++
+				b.must(0, `killed|has not been applied|done`, "status", "study.hcl")
+				b.must(0, `^16 nodes: `, "plan", "study.hcl")
+			}
+			t.Logf("%d kills", kills)
+			b.must(0, `^\d+ run`, args...)
+			b.must(0, `^0 run · 16 cached`, args...)
+			if base != "" {
+				l := readLedger(t, base)
+				l.once(t)
+				if l.total() != 28 {
+					t.Errorf("%d requests in %d batches, want 28", l.total(), l.batches)
+				}
+			}
+			got, want := b.tree("results/small"), whole.tree("results/small")
+			if !slices.Equal(slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want))) {
+				t.Errorf("report files: %v, want %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+			}
+			for name := range want {
+				// The page names the evaluators.
+				if got[name] != want[name] && (base == "" || name != "index.html") {
+					t.Errorf("%s differs from that of an undisturbed run", name)
+				}
+			}
+		})
+	}
+}
