@@ -3,6 +3,7 @@ package tasks
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +32,7 @@ func (t *report) Version() string { return kindReport.Version }
 func (t *report) Params() []cache.Line {
 	var p params
 	set(&p, "study", t.study.Name)
+	p.add("study file", filepath.Base(t.study.File), "")
 	set(&p, "protocol", t.study.Protocol)
 	set(&p, "seed", t.study.Seed)
 	set(&p, "figures", t.study.Report.Figures)
@@ -78,7 +80,7 @@ func (t *report) settings() []result.Setting {
 
 func (t *report) Run(ctx context.Context, job *graph.Job) error {
 	d := result.Data{
-		Study: t.study.Name.V, Protocol: t.study.Protocol.V, Seed: t.study.Seed.V, Settings: t.settings(),
+		Study: t.study.Name.V, File: filepath.Base(t.study.File), Protocol: t.study.Protocol.V, Seed: t.study.Seed.V, Settings: t.settings(),
 	}
 	data := map[string]*labelled{}
 	for _, m := range t.mats {

@@ -14,8 +14,6 @@ type Data struct {
 	File     string // the study file, as the user named it
 	Protocol string // "2025-07" or "paper"
 	Seed     int64
-	Created  string // when the results were made, as it is to be shown; "" leaves it out
-	Version  string // of clusterflow
 	// HeldOut says that titles were graded on sentences that the titler had not
 	// seen. False is the reference's way, and the page says so.
 	HeldOut bool
@@ -96,11 +94,10 @@ type Clustering struct {
 	Address string // graph address, e.g. "r1-qwen/12/gmm/10"
 	Sizes   []int  // [K] sentences per cluster; 0 is an empty cluster (a dead latent)
 
-	TrainSeconds float64 // wall time of the fit; 0 when unknown
-	Backend      string  // library and kernel that computed it, e.g. "OpenBLAS 0.3.21 SKYLAKEX"
-	Iterations   int     // of the fit that was kept; 0 when the method has none
-	Converged    bool    // meaningful where Iterations > 0
-	RowsDiffer   int     // rows whose predicted label is not the trained one; −1 when not computed
+	Backend    string // library and kernel that computed it, e.g. "OpenBLAS 0.3.21 SKYLAKEX"
+	Iterations int    // of the fit that was kept; 0 when the method has none
+	Converged  bool   // meaningful where Iterations > 0
+	RowsDiffer int    // rows whose predicted label is not the trained one; −1 when not computed
 
 	// CentroidCosine is [K, K], cos(cᵢ, cⱼ); nil when not given. Rows of
 	// clusters without a centre may hold NaN.

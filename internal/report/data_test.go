@@ -53,7 +53,7 @@ var sentences = []string{
 func makeData(s sample) Data {
 	rng := rand.New(rand.NewPCG(7, 11))
 	d := Data{
-		Study: "demo", File: "studies/demo.hcl", Protocol: "2025-07", Seed: 42, Version: "0.1.0", Created: "2025-11-23 14:06 UTC",
+		Study: "demo", File: "studies/demo.hcl", Protocol: "2025-07", Seed: 42,
 		Settings: []Setting{
 			{"study", "seed", "42", "42", ""},
 			{"dataset responses", "n_examples", "80", "500", "studies/demo.hcl:14"},
@@ -90,7 +90,7 @@ func makeData(s sample) Data {
 }
 
 func makeClustering(rng *rand.Rand, s sample, k int, level float64, layer int, method, model string) (judge.SizeResult, Clustering) {
-	cl := Clustering{K: k, Address: fmt.Sprintf("%s/%d/%s/%d", model, layer, method, k), TrainSeconds: 0.2 + rng.Float64()*float64(k)/5,
+	cl := Clustering{K: k, Address: fmt.Sprintf("%s/%d/%s/%d", model, layer, method, k),
 		Backend: "OpenBLAS 0.3.21 SKYLAKEX", Iterations: 12 + rng.IntN(60), Converged: true, RowsDiffer: rng.IntN(30)}
 	for i := range k {
 		n := 20 + rng.IntN(160)

@@ -162,9 +162,6 @@ func trainingFacts(c *cell) []fact {
 		return nil
 	}
 	var f []fact
-	if t.TrainSeconds > 0 {
-		f = append(f, fact{"Training", seconds(t.TrainSeconds)})
-	}
 	if t.Iterations > 0 {
 		how := " iterations"
 		if !t.Converged {
@@ -185,16 +182,6 @@ func trainingFacts(c *cell) []fact {
 		f = append(f, fact{"Address", t.Address})
 	}
 	return f
-}
-
-func seconds(s float64) string {
-	switch {
-	case s < 1:
-		return fmt.Sprintf("%.0f ms", s*1000)
-	case s < 90:
-		return fmt.Sprintf("%.1f s", s)
-	}
-	return fmt.Sprintf("%d min %02d s", int(s)/60, int(s)%60)
 }
 
 // rates formats a cluster's precision, recall, F1 and accuracy.

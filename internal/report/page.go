@@ -71,8 +71,8 @@ type scoreRow struct {
 type scoreValue struct{ Mean, Half string }
 
 type trainRow struct {
-	Model, Method, Time, Seconds, Fit, Backend, Differ string
-	Layer, K, Empty                                    int
+	Model, Method, Fit, Backend, Differ string
+	Layer, K, Empty                     int
 }
 
 type answerRow struct {

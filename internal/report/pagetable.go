@@ -93,7 +93,6 @@ func (v *pageView) summary(bs []*board) {
 	add("Protocol", d.Protocol)
 	add("Seed", strconv.FormatInt(d.Seed, 10))
 	add("Study file", d.File)
-	add("Made", strings.TrimPrefix(d.Created+", clusterflow "+d.Version, ", "))
 
 	v.Warnings = slices.Clone(d.Warnings)
 	warn := func(format string, args ...any) { v.Warnings = append(v.Warnings, fmt.Sprintf(format, args...)) }
@@ -271,10 +270,7 @@ func (v *pageView) tables(bs []*board, links map[*cell]string) {
 			v.MoreTrain++
 			continue
 		}
-		row := trainRow{Model: owner[c].B.Model.Label, Layer: c.Layer, K: c.K, Method: c.Method, Backend: t.Backend, Empty: c.empty(), Differ: "–", Fit: "–", Time: "–"}
-		if t.TrainSeconds > 0 {
-			row.Time, row.Seconds = seconds(t.TrainSeconds), number(t.TrainSeconds)
-		}
+		row := trainRow{Model: owner[c].B.Model.Label, Layer: c.Layer, K: c.K, Method: c.Method, Backend: t.Backend, Empty: c.empty(), Differ: "–", Fit: "–"}
 		if t.RowsDiffer >= 0 {
 			row.Differ = strconv.Itoa(t.RowsDiffer)
 		}

@@ -227,7 +227,7 @@ func clusterSize(c *cell, id string, fallback int) int {
 
 // trainingRows is one row per clustering: how it was trained and what came out.
 func trainingRows(bs []*board) [][]string {
-	rows := [][]string{{"model", "model_id", "layer", "method", "clusters", "address", "seconds", "backend", "iterations", "converged", "rows_differ", "empty_clusters", "smallest", "largest"}}
+	rows := [][]string{{"model", "model_id", "layer", "method", "clusters", "address", "backend", "iterations", "converged", "rows_differ", "empty_clusters", "smallest", "largest"}}
 	seen := map[*Clustering]bool{}
 	type id struct {
 		model, method string
@@ -242,18 +242,15 @@ func trainingRows(bs []*board) [][]string {
 			}
 			seen[c.Clust], once[key] = true, true
 			t := c.Clust
-			row := []string{b.Model.Label, c.Res.R.ModelID, strconv.Itoa(c.Layer), c.Method, strconv.Itoa(c.K), t.Address, "", t.Backend, "", "", "", "", "", ""}
-			if t.TrainSeconds > 0 {
-				row[6] = number(t.TrainSeconds)
-			}
+			row := []string{b.Model.Label, c.Res.R.ModelID, strconv.Itoa(c.Layer), c.Method, strconv.Itoa(c.K), t.Address, t.Backend, "", "", "", "", "", ""}
 			if t.Iterations > 0 {
-				row[8], row[9] = strconv.Itoa(t.Iterations), strconv.FormatBool(t.Converged)
+				row[7], row[8] = strconv.Itoa(t.Iterations), strconv.FormatBool(t.Converged)
 			}
 			if t.RowsDiffer >= 0 {
-				row[10] = strconv.Itoa(t.RowsDiffer)
+				row[9] = strconv.Itoa(t.RowsDiffer)
 			}
 			if len(t.Sizes) > 0 {
-				row[11], row[12], row[13] = strconv.Itoa(c.empty()), strconv.Itoa(slices.Min(t.Sizes)), strconv.Itoa(slices.Max(t.Sizes))
+				row[10], row[11], row[12] = strconv.Itoa(c.empty()), strconv.Itoa(slices.Min(t.Sizes)), strconv.Itoa(slices.Max(t.Sizes))
 			}
 			rows = append(rows, row)
 		}
