@@ -192,6 +192,21 @@ func (o *Office) written(r *cache.Record, output string) ([]string, error) {
 	return keys, err
 }
 
+// Resend gives up a batch, by its intent or its id: what it holds unanswered is
+// sent again by the next apply, though it may have been paid for.
+func (o *Office) Resend(ctx context.Context, id string) error {
+	all, err := o.desk.Batches(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range all {
+		if b.ID == id || b.Intent == id {
+			return o.desk.Resend(ctx, b.Intent)
+		}
+	}
+	return fmt.Errorf("the ledger knows no batch %q; clusterflow batches list shows those of a study", id)
+}
+
 // connect returns the evaluator ready to be asked: with its key, or with the
 // address of the embedded server.
 func (o *Office) connect(ctx context.Context, e *studies.Evaluator) (batch.Evaluator, error) {

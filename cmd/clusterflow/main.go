@@ -106,6 +106,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 		a.planCommand(),
 		a.applyCommand(),
 		a.statusCommand(),
+		a.batchesCommand(),
 		a.batchdCommand(),
 		a.doctorCommand(),
 		a.versionCommand(),

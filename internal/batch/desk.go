@@ -123,8 +123,8 @@ type UncertainError struct {
 }
 
 func (e *UncertainError) Error() string {
-	return fmt.Sprintf("%d requests may or may not have been sent to %s: the reply to the create call was lost, and %s; look there for a batch with metadata clusterflow_intent = %s: nothing is sent again until you say so",
-		e.Requests, e.Host, e.Reason, e.Intent)
+	return fmt.Sprintf("%d requests may or may not have been sent to %s: the reply to the create call was lost, and %s; look there for a batch with metadata clusterflow_intent = %s: nothing is sent again until you say so with: clusterflow batches resend STUDY %s",
+		e.Requests, e.Host, e.Reason, e.Intent, e.Intent)
 }
 
 // IntentError is trouble with one batch file. Requests that are not in it are
