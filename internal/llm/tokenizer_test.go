@@ -169,20 +169,6 @@ func made(words []string, more, config string) fstest.MapFS {
 	return fsys
 }
 
-// text returns the tokens' texts.
-func texts(t *testing.T, tok *Tokenizer, e Encoding) []string {
-	t.Helper()
-	var list []string
-	for _, id := range e.IDs {
-		s, err := tok.Decode([]int32{id})
-		if err != nil {
-			t.Fatal(err)
-		}
-		list = append(list, s)
-	}
-	return list
-}
-
 func TestAddedTokens(t *testing.T) {
 	fsys := made([]string{"the"}, `"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}]}, "added_tokens": [
 		{"id": 300, "content": "<think>"},
