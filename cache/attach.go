@@ -69,6 +69,9 @@ func (s *Store) detach() error {
 	s.commits.Lock()
 	defer s.commits.Unlock()
 	err := errors.Join(s.stamps.end(), s.journal.close(), db.close())
+	if err == nil {
+		_ = writeIndex(s.dir) // it only saves work
+	}
 	return errors.Join(err, unlock(locks, err == nil))
 }
 

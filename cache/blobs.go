@@ -44,6 +44,8 @@ type Blobs struct {
 	dir    string // blobs/
 	stamps *stamps
 	now    func() time.Time
+
+	dropped *droppedList
 }
 
 // OpenBlobs returns the blobs of the cache at dir, which need not exist yet.
@@ -56,7 +58,7 @@ func newBlobs(dir string, s *stamps, now func() time.Time) *Blobs {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs // survives a later chdir, and can be handed to other processes
 	}
-	return &Blobs{dir: filepath.Join(dir, "blobs"), stamps: s, now: now}
+	return &Blobs{dir: filepath.Join(dir, "blobs"), stamps: s, now: now, dropped: newDroppedList(dir)}
 }
 
 // Path returns where the blob is, or would be: an absolute path.
@@ -126,24 +128,8 @@ func (b *Blobs) Verify(d Digest) error {
 func (b *Blobs) Check(d Digest, size int64) State {
 	path := b.Path(d)
 	var st unix.Stat_t
-	if err := ignoringEINTR(func() error { return unix.Lstat(path, &st) }); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return Missing
-		}
-		return Damaged
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || size >= 0 && st.Size != size {
-		return Damaged
-	}
-	if have, ok := b.stamps.blob(d); ok && !have.same(fileStamp(&st, time.Time{})) {
-		switch err := b.Verify(d); {
-		case errors.Is(err, fs.ErrNotExist):
-			return Missing
-		case err != nil:
-			return Damaged
-		}
-	}
-	return OK
+	err := ignoringEINTR(func() error { return unix.Lstat(path, &st) })
+	return b.judge(d, size, &st, err)
 }
 
 // open opens the file without looking at its bytes. The stamp is the open
@@ -205,7 +191,8 @@ func (b *Blobs) verify(d Digest, f *os.File) error {
 }
 
 func (b *Blobs) damaged(d, got Digest) error {
-	b.stamps.dropBlob(d)
+	// A stamp that no file has: without any, Check would go by the size.
+	b.stamps.setBlob(d, stamp{taken: b.now().UnixNano()})
 	return &DamagedError{Digest: d, Path: b.Path(d), Reason: "holds other bytes (SHA-256 " + got.Short() + "…)"}
 }
 

@@ -34,7 +34,7 @@ func openJournal(path string) (*journal, error) {
 		return nil, writeError(path, err)
 	}
 	size, err := wholeLines(f)
-	if err == nil {
+	if st, serr := f.Stat(); err == nil && (serr != nil || st.Size() != size) { // else its times stay
 		err = f.Truncate(size)
 	}
 	if err != nil {
@@ -170,6 +170,18 @@ func indexJournal(path string) (*journalIndex, error) {
 }
 
 func (x *journalIndex) scan(r io.Reader) error {
+	return scanLines(r, func(line []byte, at int64) {
+		if key, err := checkLine(line); err == nil {
+			x.spans[key] = span{at, len(line)}
+		} else {
+			x.bad++
+		}
+	})
+}
+
+// scanLines calls fn with every line that ends, without its newline, and where
+// it begins. The bytes are fn's until it returns.
+func scanLines(r io.Reader, fn func(line []byte, at int64)) error {
 	b := bufio.NewReaderSize(r, 256<<10)
 	var at int64
 	var long []byte // a line larger than the buffer
@@ -190,11 +202,7 @@ func (x *journalIndex) scan(r io.Reader) error {
 			line = long
 		}
 		n := len(line)
-		if key, err := checkLine(line[:n-1]); err == nil {
-			x.spans[key] = span{at, n - 1}
-		} else {
-			x.bad++
-		}
+		fn(line[:n-1], at)
 		at += int64(n)
 		long = long[:0]
 	}

@@ -1,12 +1,14 @@
 package cache
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -21,7 +23,8 @@ type Reader struct {
 	stamps *stamps
 
 	once  sync.Once
-	index *journalIndex
+	f     *os.File // the journal; nil: there is none
+	index *recordIndex
 	err   error
 }
 
@@ -53,8 +56,11 @@ func newReader(dir string, b *Blobs, s *stamps) *Reader {
 // Close releases the journal file. A Reader that is not closed releases it when
 // it is collected.
 func (r *Reader) Close() error {
-	r.once.Do(func() { r.index = &journalIndex{} })
-	return r.index.close()
+	r.once.Do(func() { r.index = newRecordIndex() })
+	if r.f == nil {
+		return nil
+	}
+	return r.f.Close()
 }
 
 // Err returns what went wrong in reading the records, which then look absent.
@@ -64,37 +70,78 @@ func (r *Reader) Err() error {
 	return r.err
 }
 
-func (r *Reader) load() *journalIndex {
+func (r *Reader) load() *recordIndex {
 	r.once.Do(func() {
-		r.index, r.err = indexJournal(journalPath(r.dir))
-		if r.err != nil {
-			r.index = &journalIndex{}
+		if r.index, r.err = r.open(); r.err != nil {
+			r.index, r.err = newRecordIndex(), fmt.Errorf("reading the records: %w", r.err)
 		}
 	})
 	return r.index
 }
 
+func (r *Reader) open() (*recordIndex, error) {
+	f, err := os.Open(journalPath(r.dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return newRecordIndex(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	x := readIndex(r.dir, f)
+	if err := x.follow(f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	r.f = f
+	return x, nil
+}
+
 // Record returns the record of key, and false when there is none.
 func (r *Reader) Record(key Digest) (*Record, bool) {
-	line, err := r.load().line(key)
-	if err != nil || line == nil {
+	x := r.load()
+	at, ok := x.find(key)
+	if !ok {
 		return nil, false
 	}
-	rec, err := decodeRecord(line)
-	return rec, err == nil
+	rec, err := r.read(x.span(at))
+	return rec, err == nil && rec.Key == key
+}
+
+func (r *Reader) read(s span) (*Record, error) {
+	line := make([]byte, s.len)
+	if _, err := r.f.ReadAt(line, s.at); err != nil {
+		return nil, err
+	}
+	return decodeRecord(line)
+}
+
+// Brief returns what a plan needs of the record of key, and false when there is
+// none: outputs and times, read from an index without looking at the record.
+func (r *Reader) Brief(key Digest) (*Record, bool) {
+	x := r.load()
+	at, ok := x.find(key)
+	if !ok {
+		return nil, false
+	}
+	return x.brief(at), true
 }
 
 // Len returns the number of records.
-func (r *Reader) Len() int { return len(r.load().spans) }
+func (r *Reader) Len() int { return r.load().n }
 
 // Records yields all records in the order in which they were last committed.
 func (r *Reader) Records() iter.Seq[*Record] {
 	return func(yield func(*Record) bool) {
-		for line, err := range r.load().lines() {
-			if err != nil {
-				return
+		x := r.load()
+		spans := make([]span, 0, x.n)
+		for _, at := range x.table {
+			if at != 0 {
+				spans = append(spans, x.span(int(at-1)))
 			}
-			if rec, err := decodeRecord(line); err == nil && !yield(rec) {
+		}
+		slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.at, b.at) })
+		for _, s := range spans {
+			if rec, err := r.read(s); err == nil && !yield(rec) {
 				return
 			}
 		}
@@ -106,6 +153,12 @@ func (r *Reader) Blobs() *Blobs { return r.blobs }
 
 // Run returns the state of the last run of a study, nil when there was none.
 func (r *Reader) Run(studyID string) (*Run, error) { return loadRun(r.dir, studyID) }
+
+// ReadRun is Run, but reads the nodes only when they are asked for with
+// Run.Node or Run.LoadNodes; until then Nodes is nil.
+func (r *Reader) ReadRun(studyID string) (*Run, error) {
+	return loadRunBy(decodeRunHead, r.dir, studyID)
+}
 
 // Runs returns the state of every study's last run, in the order of study ids.
 // Files that cannot be read are in the error, the others are returned all the

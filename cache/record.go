@@ -23,7 +23,12 @@ type Output struct {
 	// Inline holds the content when it is not longer than InlineLimit; the
 	// blob store then has no copy. nil: the content is the blob Digest.
 	Inline []byte
+	// Absent is set in a brief record where Inline was not read.
+	Absent bool
 }
+
+// InRecord reports whether the content is part of the record, and no blob.
+func (o Output) InRecord() bool { return o.Inline != nil || o.Absent }
 
 // Record says what a node of a given key produced. The lines are the ones the
 // key was made of, kept so that a later plan can say which of them changed.
@@ -38,6 +43,9 @@ type Record struct {
 	Host     string
 	Backend  string            // what computed it, "cpu gonum"
 	Info     map[string]string // measurements worth showing; never hashed
+	// Brief says that only Key, Kind, Started, Finished and the outputs without
+	// their inline content were read.
+	Brief bool
 }
 
 // Output returns the output of that name.

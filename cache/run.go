@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,7 +23,46 @@ type Run struct {
 	State     string                `json:"state,omitempty"` // running, waiting, done, failed, interrupted
 	Nodes     map[string]*NodeState `json:"nodes,omitempty"` // by address
 	Batches   []BatchState          `json:"batches,omitempty"`
-	Message   string                `json:"message,omitempty"`
+	// SecondsLeft is an estimate of the time to the end, by the heartbeat; 0 is
+	// not known.
+	SecondsLeft float64 `json:"seconds_left,omitempty"`
+	Message     string  `json:"message,omitempty"`
+
+	// Settled stands for the addresses, kinds and keys of all nodes at the end of
+	// a run after which every node was done; zero after any other.
+	Settled Digest `json:"settled,omitzero"`
+
+	later []byte // the text of the nodes, while they have not been read
+}
+
+// Node is what the run knows of the node at an address, nil when it knows
+// nothing. It reads the nodes of a run that ReadRun gave when one is first
+// asked for.
+func (r *Run) Node(addr string) *NodeState {
+	r.LoadNodes()
+	return r.Nodes[addr]
+}
+
+// KeepNodes makes the nodes of r those of an earlier run that ReadRun gave, as
+// long as they have not been read; false if they have.
+func (r *Run) KeepNodes(from *Run) bool {
+	if from.later == nil {
+		return false
+	}
+	r.Nodes, r.later = nil, from.later
+	return true
+}
+
+// LoadNodes fills Nodes in a run that ReadRun gave.
+func (r *Run) LoadNodes() {
+	if r.later == nil {
+		return
+	}
+	nodes, err := decodeNodes(r.later)
+	if err != nil { // what is known of the last run is lost; results are not
+		nodes = map[string]*NodeState{}
+	}
+	r.Nodes, r.later = nodes, nil
 }
 
 // NodeState is what a run knows of one node.
@@ -99,7 +137,7 @@ func saveRun(dir string, r *Run, owner Owner, now time.Time) error {
 	if c.Owner.PID == 0 {
 		c.Owner = owner
 	}
-	text, err := json.Marshal(&c)
+	text, err := encodeRun(&c)
 	if err != nil {
 		return fmt.Errorf("state of study %s: %w", r.StudyID, err)
 	}
@@ -107,7 +145,9 @@ func saveRun(dir string, r *Run, owner Owner, now time.Time) error {
 }
 
 // loadRun reads the state of a study's last run; nil when it never ran here.
-func loadRun(dir, studyID string) (*Run, error) {
+func loadRun(dir, studyID string) (*Run, error) { return loadRunBy(decodeRun, dir, studyID) }
+
+func loadRunBy(decode func([]byte, *Run) error, dir, studyID string) (*Run, error) {
 	path, err := runPath(dir, studyID)
 	if err != nil {
 		return nil, err
@@ -120,7 +160,7 @@ func loadRun(dir, studyID string) (*Run, error) {
 		return nil, fmt.Errorf("reading the last run: %w", err)
 	}
 	r := &Run{}
-	if err := json.Unmarshal(text, r); err != nil {
+	if err := decode(text, r); err != nil {
 		return nil, fmt.Errorf("reading the last run: %s is damaged (%w): remove it; results are not touched by that, only what is known of the last run", path, err)
 	}
 	if r.StudyID != studyID {

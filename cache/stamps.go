@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"hash/crc32"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -142,6 +140,14 @@ func (s *stamps) changed() {
 	}
 }
 
+// touch has the file written anew on Close.
+func (s *stamps) touch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.load()
+	s.dirty = true
+}
+
 // begin allows saving; the caller holds the cache's lock.
 func (s *stamps) begin() {
 	s.mu.Lock()
@@ -183,13 +189,17 @@ func (s *stamps) merge() {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return
 	}
-	data, err := io.ReadAll(f)
-	if err != nil {
+	data := make([]byte, st.Size)
+	if _, err := io.ReadFull(f, data); err != nil {
 		return
 	}
 	s.from = fileStamp(&st, s.now())
 	blobs, files, err := decodeStamps(data)
 	if err != nil {
+		return
+	}
+	if len(s.blobs) == 0 && len(s.files) == 0 {
+		s.blobs, s.files = blobs, files
 		return
 	}
 	for d, st := range blobs {
@@ -261,43 +271,61 @@ func decodeStamps(data []byte) (map[Digest]stamp, map[string]stampedFile, error)
 	if string(head) != fmt.Sprintf("%s%08x", stampsHeader, crc32.Checksum(body, castagnoli)) {
 		return nil, nil, fmt.Errorf("stamps: header %.60q does not match the content", head)
 	}
-	blobs, files := map[Digest]stamp{}, map[string]stampedFile{}
-	sc := bufio.NewScanner(bytes.NewReader(body))
-	sc.Buffer(nil, 1<<20)
-	for sc.Scan() {
-		f := strings.SplitN(sc.Text(), " ", 9)
-		if len(f) < 8 {
-			return nil, nil, fmt.Errorf("stamps: line %.80q has %d fields", sc.Text(), len(f))
-		}
-		d, err := ParseDigest(f[1])
-		if err != nil {
-			return nil, nil, fmt.Errorf("stamps: %w", err)
-		}
-		var st stamp
-		for i, p := range []*uint64{&st.dev, &st.ino} {
-			if *p, err = strconv.ParseUint(f[2+i], 10, 64); err != nil {
-				return nil, nil, fmt.Errorf("stamps: %w", err)
-			}
-		}
-		for i, p := range []*int64{&st.size, &st.mtime, &st.ctime, &st.taken} {
-			if *p, err = strconv.ParseInt(f[4+i], 10, 64); err != nil {
-				return nil, nil, fmt.Errorf("stamps: %w", err)
-			}
-		}
+	blobs, files := make(map[Digest]stamp, len(body)/140), map[string]stampedFile{}
+	for len(body) > 0 {
+		line, rest, _ := bytes.Cut(body, []byte("\n"))
+		body = rest
+		d, st, path, err := decodeStamp(line)
 		switch {
-		case f[0] == "b" && len(f) == 8:
+		case err != nil:
+			return nil, nil, err
+		case line[0] == 'b' && path == "":
 			blobs[d] = st
-		case f[0] == "f" && len(f) == 9:
-			p, err := strconv.Unquote(f[8])
-			if err != nil {
-				return nil, nil, fmt.Errorf("stamps: path %.80q: %w", f[8], err)
-			}
-			files[p] = stampedFile{st, d}
+		case line[0] == 'f' && path != "":
+			files[path] = stampedFile{st, d}
 		default:
-			return nil, nil, fmt.Errorf("stamps: line %.80q is of no known kind", sc.Text())
+			return nil, nil, fmt.Errorf("stamps: line %.80q is of no known kind", line)
 		}
 	}
-	return blobs, files, sc.Err()
+	return blobs, files, nil
+}
+
+// decodeStamp reads one line; the path of a blob's is empty.
+func decodeStamp(line []byte) (d Digest, st stamp, path string, err error) {
+	fail := func(what string) (Digest, stamp, string, error) {
+		return Digest{}, stamp{}, "", fmt.Errorf("stamps: line %.80q: %s", line, what)
+	}
+	if len(line) < 67 || line[1] != ' ' || line[66] != ' ' {
+		return fail("too short")
+	}
+	if err := d.UnmarshalText(line[2:66]); err != nil {
+		return fail(err.Error())
+	}
+	rest := line[67:]
+	for i, p := range []*int64{nil, nil, &st.size, &st.mtime, &st.ctime, &st.taken} {
+		field, more, found := bytes.Cut(rest, []byte(" "))
+		if !found && i < 5 {
+			return fail("too few fields")
+		}
+		rest = more
+		switch i {
+		case 0:
+			st.dev, err = strconv.ParseUint(string(field), 10, 64)
+		case 1:
+			st.ino, err = strconv.ParseUint(string(field), 10, 64)
+		default:
+			*p, err = strconv.ParseInt(string(field), 10, 64)
+		}
+		if err != nil {
+			return fail(err.Error())
+		}
+	}
+	if len(rest) > 0 {
+		if path, err = strconv.Unquote(string(rest)); err != nil {
+			return fail("the path is not quoted")
+		}
+	}
+	return d, st, path, nil
 }
 
 // fileDigest returns the SHA-256 and the size of a source file, hashing it only

@@ -333,8 +333,9 @@ func wholeLine(db *database, key Digest, v []byte) ([]byte, error) {
 	if len(v) != 4 {
 		return v, nil
 	}
-	var line []byte
-	for n := range int(binary.BigEndian.Uint32(v)) {
+	parts := int(binary.BigEndian.Uint32(v))
+	line := make([]byte, 0, min(parts, 64)*partSize)
+	for n := range parts {
 		part, err := db.get(partKey(key, n))
 		if err != nil {
 			return nil, err
