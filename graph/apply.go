@@ -30,6 +30,12 @@ type Executor struct {
 	Notify  func(Event)
 	Batches func() []cache.BatchState // shown in the run file; may be nil
 	Idle    func() error              // called before the cache is given away while everything waits; may be nil
+	Left    func() time.Duration      // estimates the time to the end, for the run file; may be nil
+
+	// Permit, if not nil, is asked before a node runs: an error is the node's.
+	Permit func(*Node, []cache.Line) error
+	// FailFast starts nothing more once a node has failed.
+	FailFast bool
 }
 
 // EventType names an event of a run.
@@ -98,6 +104,7 @@ type item struct {
 	key     cache.Digest
 	lines   []cache.Line
 	record  *cache.Record
+	full    *cache.Record // of record, where that is brief and its content was asked for
 	was     *cache.Record
 	until   time.Time // when to ask again; zero if it never waited
 	note    string    // what it waits for
@@ -128,6 +135,7 @@ type run struct {
 	host       string
 	suspended  bool
 	settling   bool // results are being taken in
+	committing committing
 
 	mu    sync.Mutex // guards board, dirty and Notify
 	board cache.Run
@@ -157,10 +165,15 @@ func (x *Executor) Apply(ctx context.Context, p *Plan) (*Summary, error) {
 	}
 	r.host, _ = os.Hostname()
 	r.sum.Time, r.sum.Runs, r.sum.Records = map[string]time.Duration{}, map[string]int{}, map[string]*cache.Record{}
+	if ok, err := r.nothing(p, begin); ok {
+		return &r.sum, err
+	}
+	r.committing.done = make(chan committed, 1)
 	r.begin(p)
 	err := r.loop(ctx)
 	r.sum.Elapsed = time.Since(begin)
 	r.close(err)
+	r.settle(p)
 	if saveErr := x.Store.SaveRun(&r.board); err == nil {
 		err = saveErr
 	}
@@ -208,11 +221,11 @@ func (r *run) loop(ctx context.Context) error {
 			}
 			r.dispatch(ctx)
 		}
-		if r.active == 0 {
+		if r.active == 0 && !r.committing.busy {
 			switch {
 			case ctx.Err() != nil:
 				return ctx.Err()
-			case r.waits.Len() == 0, r.x.Detach && r.elsewhere():
+			case r.waits.Len() == 0, r.x.Detach && r.elsewhere(), r.halted():
 				return nil
 			}
 			if err := r.pause(r.waits.byIndex[0].until); err != nil {
@@ -226,6 +239,8 @@ func (r *run) loop(ctx context.Context) error {
 		select {
 		case s := <-r.events:
 			r.take(ctx, s)
+		case c := <-r.committing.done:
+			r.committed(c)
 		case <-wake.C: // the top of the loop looks after it
 		case <-tick.C:
 			r.save(false)
@@ -254,12 +269,11 @@ func (r *run) take(ctx context.Context, first settlement) {
 			r.release(s.end)
 		}
 	}
-	if ctx.Err() == nil {
+	if ctx.Err() == nil && !r.x.FailFast { // which has to see failures first
 		r.settling = true // what has finished may ready more
 		r.dispatch(ctx)
 		r.settling = false
 	}
-	var records []*cache.Record
 	var finished []*item
 	for _, s := range batch {
 		if s.job == nil {
@@ -274,7 +288,7 @@ func (r *run) take(ctx context.Context, first settlement) {
 		case s.err == nil:
 			it.record = s.job.record(s.job.lease.last, r.host)
 			s.job.lease.last = it.record.Finished
-			records, finished = append(records, it.record), append(finished, it)
+			finished = append(finished, it)
 		case errors.As(s.err, &wait):
 			it.phase, it.until, it.note = waiting, wait.Until, wait.Note
 			heap.Push(&r.waits, it)
@@ -292,15 +306,7 @@ func (r *run) take(ctx context.Context, first settlement) {
 			r.fail(it, s.err)
 		}
 	}
-	if err := r.x.Store.Commit(records...); err != nil && len(records) > 0 {
-		for _, it := range finished {
-			r.fail(it, fmt.Errorf("recording the result of %s: %w", it.node.Addr, err))
-		}
-		finished = nil
-	}
-	for _, it := range finished {
-		r.complete(it, false)
-	}
+	r.commit(finished)
 }
 
 // remake puts a node back whose input turned out damaged or missing when it was
@@ -380,12 +386,22 @@ func (r *run) ready(it *item) {
 		return
 	}
 	if record != nil {
-		if brokenOutput(r.x.Store.Blobs(), record) == "" {
+		why, dropped := brokenOutput(r.x.Store.Blobs(), record)
+		if !it.step.Forced && (why == "" || dropped && !it.again && len(n.users) > 0) {
 			it.record = record
 			r.complete(it, true)
 			return
 		}
 		it.was = record
+	}
+	if r.x.Permit != nil {
+		if err := r.x.Permit(n, it.lines); err != nil {
+			r.fail(it, err)
+			return
+		}
+	}
+	if r.restore(it) {
+		return // its inputs ready it again
 	}
 	it.since = time.Now()
 	r.enqueue(it)
@@ -430,10 +446,13 @@ func (r *run) complete(it *item, cached bool) {
 	}
 	r.publish(it, state, e)
 	if it.again { // its other readers have had it before
-		for _, w := range it.waiters {
-			r.ready(w)
-		}
+		waiters := it.waiters
 		it.waiters = nil
+		for _, w := range waiters {
+			if w.phase == idle { // not yet readied by another input
+				r.ready(w)
+			}
+		}
 		return
 	}
 	for _, u := range it.node.users {
@@ -526,6 +545,9 @@ func (r *run) block(it *item) {
 		r.block(ui)
 	}
 }
+
+// halted reports whether a failure keeps everything else from starting.
+func (r *run) halted() bool { return r.x.FailFast && r.sum.Failed > 0 }
 
 // elsewhere reports whether every waiting node waits for a server outside this
 // process, which goes on without it.

@@ -70,6 +70,9 @@ func (r *run) save(now bool) {
 	if r.x.Batches != nil {
 		r.board.Batches = r.x.Batches()
 	}
+	if r.x.Left != nil {
+		r.board.SecondsLeft = r.x.Left().Seconds()
+	}
 	r.board.Heartbeat = time.Now()
 	board := r.board
 	states := make([]cache.NodeState, 0, len(r.board.Nodes))
@@ -103,6 +106,7 @@ func (r *run) close(err error) {
 	slices.SortStableFunc(r.sum.Failures, func(a, b Failure) int { return len(b.Addrs) - len(a.Addrs) })
 	r.board.Finished = time.Now()
 	r.board.Heartbeat = r.board.Finished
+	r.board.SecondsLeft = 0
 	switch {
 	case err != nil:
 		r.board.State, r.board.Message = "interrupted", err.Error()

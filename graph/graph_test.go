@@ -147,8 +147,22 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-// plan makes a plan as the plan command does: from what lies on disk.
+// plan makes a plan as the plan command does: from what lies on disk, briefly.
+// A full plan must say the same.
 func (b *bench) plan(nodes ...*graph.Node) *graph.Plan {
+	b.t.Helper()
+	p, _ := b.plans(nodes)
+	return p
+}
+
+// full makes the plan that explanations and saved plans need.
+func (b *bench) full(nodes ...*graph.Node) *graph.Plan {
+	b.t.Helper()
+	_, p := b.plans(nodes)
+	return p
+}
+
+func (b *bench) plans(nodes []*graph.Node) (brief, full *graph.Plan) {
 	b.t.Helper()
 	g, err := graph.Build(nodes)
 	if err != nil {
@@ -162,11 +176,26 @@ func (b *bench) plan(nodes ...*graph.Node) *graph.Plan {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	p, err := graph.NewPlan(b.t.Context(), g, nil, r, last)
+	full, err = graph.NewPlan(b.t.Context(), g, nil, r, last)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return p
+	if last, err = r.ReadRun("s"); err != nil {
+		b.t.Fatal(err)
+	}
+	p, err := graph.NewPlan(b.t.Context(), g, nil, graph.Briefly(r), last)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if states(p) != states(full) {
+		b.t.Fatalf("a brief plan says\n%s\na full one\n%s", states(p), states(full))
+	}
+	for i, s := range p.Steps {
+		if want := full.Steps[i]; s.State == graph.Cached && (s.Key != want.Key || s.Record.Key != want.Record.Key) {
+			b.t.Fatalf("%s has the key %s in a brief plan, in a full one %s", s.Node.Addr, s.Key.Short(), want.Key.Short())
+		}
+	}
+	return p, full
 }
 
 func (b *bench) apply(nodes ...*graph.Node) *graph.Summary {

@@ -1,7 +1,6 @@
 package graph
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"maps"
@@ -17,15 +16,23 @@ type Job struct {
 	Node    *Node
 	Key     cache.Digest
 	Threads int // threads that the task may keep busy
-	Store   *cache.Store
+	// Store is the cache, for what a task remembers between runs. It is nil in
+	// a process of its own, which remembers nothing.
+	Store *cache.Store
 
 	Lines []cache.Line // of the key
 
+	files  files          // where inputs and outputs lie
 	inputs []cache.Output // in the order of Node.Inputs
-	was    *cache.Record  // an earlier result of the same key, to compare with
+
+	byNameOnce sync.Once
+	byName     map[string]int // their places
+
+	was    *cache.Record // an earlier result of the same key, to compare with
 	lease  *lease
 	settle func(*Job, error)
 	notify func(*Job)
+	noted  func(name, value string) // hears of notes; may be nil
 
 	mu       sync.Mutex
 	started  time.Time
@@ -45,10 +52,14 @@ type Progress struct {
 
 // input finds an input by the reader's name.
 func (j *Job) input(name string) (cache.Output, error) {
-	for i, in := range j.Node.Inputs {
-		if in.Name == name {
-			return j.inputs[i], nil
+	j.byNameOnce.Do(func() { // a report has very many
+		j.byName = make(map[string]int, len(j.Node.Inputs))
+		for i, in := range j.Node.Inputs {
+			j.byName[in.Name] = i
 		}
+	})
+	if i, ok := j.byName[name]; ok {
+		return j.inputs[i], nil
 	}
 	return cache.Output{}, fmt.Errorf("%s has no input %q", j.Node.Addr, name)
 }
@@ -65,10 +76,7 @@ func (j *Job) Bytes(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if in.Inline != nil {
-		return in.Inline, nil
-	}
-	return j.Store.Blobs().ReadAll(in.Digest)
+	return j.files.bytes(in)
 }
 
 // Open reads an input as a stream, verified before the first byte.
@@ -77,10 +85,7 @@ func (j *Job) Open(name string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	if in.Inline != nil {
-		return io.NopCloser(bytes.NewReader(in.Inline)), nil
-	}
-	return j.Store.Blobs().Open(in.Digest)
+	return j.files.open(in)
 }
 
 // Path is a read-only file with an input's content, verified, for readers that
@@ -90,52 +95,17 @@ func (j *Job) Path(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	blobs := j.Store.Blobs()
-	if in.Inline != nil {
-		if _, err := blobs.Put(in.Inline); err != nil {
-			return "", err
-		}
-		return blobs.Path(in.Digest), nil
-	}
-	f, err := blobs.Open(in.Digest)
-	if err != nil {
-		return "", err
-	}
-	return blobs.Path(in.Digest), f.Close()
+	return j.files.path(in)
 }
 
 // Put stores an output.
 func (j *Job) Put(name string, data []byte) error {
-	o := cache.Output{Name: name, Size: int64(len(data))}
-	if len(data) <= cache.InlineLimit {
-		o.Digest, o.Inline = cache.Sum(data), append([]byte{}, data...)
-	} else {
-		d, err := j.Store.Blobs().Put(data)
-		if err != nil {
-			return fmt.Errorf("storing %s of %s: %w", name, j.Node.Addr, err)
-		}
-		o.Digest = d
-	}
-	j.add(o)
-	return nil
+	return j.add(j.files.put(name, data))
 }
 
 // Write stores an output that write streams. Nothing is kept if write fails.
 func (j *Job) Write(name string, write func(io.Writer) error) error {
-	w, err := j.Store.Blobs().Create()
-	if err != nil {
-		return fmt.Errorf("storing %s of %s: %w", name, j.Node.Addr, err)
-	}
-	if err := write(w); err != nil {
-		w.Abort()
-		return fmt.Errorf("storing %s of %s: %w", name, j.Node.Addr, err)
-	}
-	d, size, err := w.Commit()
-	if err != nil {
-		return fmt.Errorf("storing %s of %s: %w", name, j.Node.Addr, err)
-	}
-	j.add(cache.Output{Name: name, Digest: d, Size: size})
-	return nil
+	return j.add(j.files.write(name, write))
 }
 
 // Output is the digest of an output that has been stored.
@@ -150,10 +120,15 @@ func (j *Job) Output(name string) (cache.Digest, error) {
 	return cache.Digest{}, fmt.Errorf("%s has not stored an output %q", j.Node.Addr, name)
 }
 
-func (j *Job) add(o cache.Output) {
+// add notes an output that has been stored, or says which was not.
+func (j *Job) add(o cache.Output, err error) error {
+	if err != nil {
+		return fmt.Errorf("storing %s of %s: %w", o.Name, j.Node.Addr, err)
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.outputs = append(j.outputs, o)
+	return nil
 }
 
 // Progress shows how far the job has come.
@@ -173,6 +148,9 @@ func (j *Job) Note(name, value string) {
 		j.info = map[string]string{}
 	}
 	j.info[name] = value
+	if j.noted != nil {
+		j.noted(name, value)
+	}
 }
 
 // Backend records what computed the result: a library or a device.

@@ -3,6 +3,8 @@ package graph
 import (
 	"crypto/sha256"
 	"fmt"
+	"hash"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,14 +28,7 @@ const (
 // digests, in the order of Node.Inputs and Node.Sources. An input whose digest
 // is zero is not known yet: its line has no value, and the lines make no key.
 func lines(n *Node, inputs, sources []cache.Digest) []cache.Line {
-	params := n.Task.Params()
-	ls := make([]cache.Line, 0, 2+len(params)+len(inputs)+len(sources))
-	ls = append(ls,
-		cache.Line{Label: labelKind, Value: n.Task.Kind()},
-		cache.Line{Label: labelCode, Value: n.Task.Version()})
-	for _, p := range params {
-		ls = append(ls, cache.Line{Label: labelParam + p.Label, Value: p.Value, Origin: p.Origin})
-	}
+	ls := taskLines(n.Task, len(inputs)+len(sources))
 	for i, s := range n.Sources {
 		ls = append(ls, cache.Line{Label: labelSource + s.Name, Value: sources[i].String(), Origin: s.Path})
 	}
@@ -47,11 +42,31 @@ func lines(n *Node, inputs, sources []cache.Digest) []cache.Line {
 	return ls
 }
 
+// taskLines are the lines that come from the task alone, with room for more.
+func taskLines(t Task, more int) []cache.Line {
+	params := t.Params()
+	ls := make([]cache.Line, 0, 2+len(params)+more)
+	ls = append(ls, cache.Line{Label: labelKind, Value: t.Kind()}, cache.Line{Label: labelCode, Value: t.Version()})
+	for _, p := range params {
+		ls = append(ls, cache.Line{Label: labelParam + p.Label, Value: p.Value, Origin: p.Origin})
+	}
+	return ls
+}
+
 // KeyOf is the key of labelled lines: SHA-256 over one line per label and value,
 // each quoted in ASCII, so that no value can look like another line. Origins do
 // not enter.
 func KeyOf(ls []cache.Line) cache.Digest {
 	h := sha256.New()
+	writeKey(h, ls)
+	var d cache.Digest
+	h.Sum(d[:0])
+	return d
+}
+
+// writeKey writes what is hashed of the first lines of a key; the bytes of the
+// others follow.
+func writeKey(h hash.Hash, ls []cache.Line) {
 	b := append(make([]byte, 0, 256), keyFormat+"\n"...)
 	h.Write(b)
 	for _, l := range ls {
@@ -60,9 +75,6 @@ func KeyOf(ls []cache.Line) cache.Digest {
 		b = strconv.AppendQuoteToASCII(b, l.Value)
 		h.Write(append(b, '\n'))
 	}
-	var d cache.Digest
-	h.Sum(d[:0])
-	return d
 }
 
 // Cause is what sort of change makes a node run.
@@ -96,20 +108,21 @@ func (r Reason) String() string {
 }
 
 // compare returns what changed between the lines of an earlier result and the
-// present ones: one reason per changed line, parameters first. Inputs that are
-// not known yet are passed over.
+// present ones: one reason per changed line, parameters first. Inputs that were
+// read before and are not known yet are passed over.
 func compare(old, now []cache.Line) []Reason {
 	before := make(map[string]cache.Line, len(old))
 	for _, l := range old {
 		before[l.Label] = l
 	}
 	var params, rest []Reason
+	var added, gone []string // inputs, by the node that makes them
 	seen := make(map[string]bool, len(now))
 	for _, l := range now {
 		seen[l.Label] = true
 		o, had := before[l.Label]
 		name, kind := cutLabel(l.Label)
-		if had && o.Value == l.Value || kind == labelInput && l.Value == "" {
+		if had && (o.Value == l.Value || kind == labelInput && l.Value == "") {
 			continue
 		}
 		switch kind {
@@ -122,7 +135,11 @@ func compare(old, now []cache.Line) []Reason {
 		case labelSource:
 			rest = append(rest, Reason{CauseSource, name + " changed", l.Origin})
 		case labelInput:
-			rest = append(rest, Reason{CauseInput, l.Origin + " gave another result", ""})
+			if had {
+				rest = append(rest, Reason{CauseInput, l.Origin + " gave another result", ""})
+			} else {
+				added = append(added, l.Origin)
+			}
 		default:
 			rest = append(rest, Reason{CauseCode, fmt.Sprintf("code version of %s %s → %s", kindOf(now), shown(o.Value), shown(l.Value)), ""})
 		}
@@ -138,10 +155,29 @@ func compare(old, now []cache.Line) []Reason {
 		case labelSource:
 			rest = append(rest, Reason{CauseSource, name + " is no longer read", ""})
 		case labelInput:
-			rest = append(rest, Reason{CauseInput, l.Origin + " is no longer read", ""})
+			gone = append(gone, l.Origin)
 		}
 	}
+	if len(added) > 0 {
+		rest = append(rest, Reason{CauseInput, "reads " + several(added) + " as well", ""})
+	}
+	if len(gone) > 0 {
+		rest = append(rest, Reason{CauseInput, "no longer reads " + several(gone), ""})
+	}
 	return append(params, rest...)
+}
+
+// several names the first of a list and counts the others.
+func several(list []string) string {
+	slices.Sort(list)
+	list = slices.Compact(list)
+	switch len(list) {
+	case 1:
+		return list[0]
+	case 2:
+		return list[0] + " and 1 other"
+	}
+	return fmt.Sprintf("%s and %d others", list[0], len(list)-1)
 }
 
 func cutLabel(label string) (name, kind string) {

@@ -40,9 +40,11 @@ type Step struct {
 	State   State
 	Reasons []Reason      // empty when cached
 	Key     cache.Digest  // zero when the inputs are not known yet
-	Lines   []cache.Line  // the key lines, as far as they are known
-	Record  *cache.Record // the result, when cached
+	Lines   []cache.Line  // the key lines, as far as they are known; see Briefly
+	Record  *cache.Record // the result, when cached; see Briefly
+	Dropped bool          // cached, but gc took an output away: made again only if a node that runs reads it
 	Last    *cache.Record // the last result of this address in this study, if any
+	Forced  bool          // it runs even if a result of its key is there; see Force
 	sources []cache.Digest
 }
 
@@ -51,6 +53,8 @@ type Plan struct {
 	Graph *Graph
 	Steps []*Step    // topological order
 	Last  *cache.Run // the study's last run, nil if there was none
+
+	seen map[string]map[string]bool // see seenAttrs; nil until it is asked for
 }
 
 // Known is what a planner may read: records, blobs and stamped sources. A
@@ -84,9 +88,11 @@ func NewPlan(ctx context.Context, g *Graph, selected []*Node, known Known, last 
 		selected = g.Nodes
 	}
 	p := &Plan{Graph: g, Steps: make([]*Step, 0, len(selected)), Last: last}
+	if k, ok := known.(briefly); ok {
+		return p, p.brief(ctx, selected, k)
+	}
 	at := make([]*Step, len(g.Nodes))
 	sources := newSourceSet(known.FileDigest)
-	seen := seenAttrs(g, last)
 	for _, n := range selected {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -99,15 +105,16 @@ func NewPlan(ctx context.Context, g *Graph, selected []*Node, known Known, last 
 		if was := lastState(last, n.Addr); was != nil && !was.Key.IsZero() {
 			s.Last, _ = known.Record(was.Key)
 		}
-		p.judge(s, at, known, seen)
+		p.judge(s, at, known)
 		at[n.index] = s
 		p.Steps = append(p.Steps, s)
 	}
+	p.restore(at, known.Blobs())
 	return p, nil
 }
 
 // judge sets the state of a step from the steps of its inputs.
-func (p *Plan) judge(s *Step, at []*Step, known Known, seen map[string]map[string]bool) {
+func (p *Plan) judge(s *Step, at []*Step, known Known) {
 	n := s.Node
 	inputs := make([]cache.Digest, len(n.Inputs)) // zero where not known
 	var pending *Step
@@ -126,15 +133,15 @@ func (p *Plan) judge(s *Step, at []*Step, known Known, seen map[string]map[strin
 	}
 	s.Lines = lines(n, inputs, s.sources)
 	if pending != nil {
-		p.judgeUnknown(s, pending, seen)
+		p.judgeUnknown(s, pending)
 		return
 	}
 	s.Key = KeyOf(s.Lines)
 	record, found := known.Record(s.Key)
 	if found {
-		why := brokenOutput(known.Blobs(), record)
-		if why == "" {
-			s.State, s.Record = Cached, record
+		why, dropped := brokenOutput(known.Blobs(), record)
+		if why == "" || dropped {
+			s.State, s.Record, s.Dropped = Cached, record, dropped
 			return
 		}
 		s.State, s.Reasons = Stale, []Reason{{CauseOutput, why, ""}}
@@ -147,7 +154,7 @@ func (p *Plan) judge(s *Step, at []*Step, known Known, seen map[string]map[strin
 	case was != nil && was.WaitKey == s.Key:
 		s.State, s.Reasons = Waiting, []Reason{{CauseUpstream, was.Note, ""}}
 	case s.Last == nil:
-		s.State, s.Reasons = New, []Reason{newReason(n, seen)}
+		s.State, s.Reasons = New, []Reason{p.newReason(n)}
 	default:
 		s.State, s.Reasons = Stale, compare(s.Last.Lines, s.Lines)
 		if len(s.Reasons) == 0 {
@@ -156,9 +163,9 @@ func (p *Plan) judge(s *Step, at []*Step, known Known, seen map[string]map[strin
 	}
 }
 
-func (p *Plan) judgeUnknown(s *Step, pending *Step, seen map[string]map[string]bool) {
+func (p *Plan) judgeUnknown(s *Step, pending *Step) {
 	if s.Last == nil {
-		s.State, s.Reasons = New, []Reason{newReason(s.Node, seen)}
+		s.State, s.Reasons = New, []Reason{p.newReason(s.Node)}
 		return
 	}
 	if own := compare(s.Last.Lines, s.Lines); len(own) > 0 {
@@ -166,7 +173,11 @@ func (p *Plan) judgeUnknown(s *Step, pending *Step, seen map[string]map[string]b
 		return
 	}
 	s.State = Unknown
-	s.Reasons = []Reason{{CauseUpstream, "unknown until " + pending.Node.Addr + " has run", ""}}
+	s.Reasons = unknownUntil(pending)
+}
+
+func unknownUntil(pending *Step) []Reason {
+	return []Reason{{CauseUpstream, "unknown until " + pending.Node.Addr + " has run", ""}}
 }
 
 // root follows steps of unknown state to the stale one that they wait for.
@@ -193,6 +204,7 @@ func seenAttrs(g *Graph, last *cache.Run) map[string]map[string]bool {
 	if last == nil {
 		return seen
 	}
+	last.LoadNodes()
 	for _, n := range g.Nodes {
 		if was := last.Nodes[n.Addr]; was == nil || was.Key.IsZero() {
 			continue
@@ -208,7 +220,11 @@ func seenAttrs(g *Graph, last *cache.Run) map[string]map[string]bool {
 }
 
 // newReason names the coordinate that makes a node new, if there is one.
-func newReason(n *Node, seen map[string]map[string]bool) Reason {
+func (p *Plan) newReason(n *Node) Reason {
+	if p.seen == nil {
+		p.seen = seenAttrs(p.Graph, p.Last)
+	}
+	seen := p.seen
 	for _, a := range n.Attrs {
 		if vs := seen[a.Name]; len(vs) > 0 && !vs[a.Value] {
 			return Reason{CauseNew, "new: " + a.Name + " " + a.Value, a.Origin}
@@ -221,23 +237,27 @@ func lastState(last *cache.Run, addr string) *cache.NodeState {
 	if last == nil {
 		return nil
 	}
-	return last.Nodes[addr]
+	return last.Node(addr)
 }
 
 // brokenOutput says which output of a record is missing or damaged, or "".
-func brokenOutput(blobs *cache.Blobs, r *cache.Record) string {
+// dropped: every one that is broken was taken away by gc.
+func brokenOutput(blobs *cache.Blobs, r *cache.Record) (why string, dropped bool) {
 	for _, o := range r.Outputs {
-		if o.Inline != nil {
+		if o.InRecord() {
 			continue
 		}
 		switch blobs.Check(o.Digest, o.Size) {
 		case cache.Missing:
-			return "output " + o.Name + " is missing from the cache"
+			if !blobs.Dropped(o.Digest) {
+				return "output " + o.Name + " is missing from the cache", false
+			}
+			why, dropped = "output "+o.Name+" was dropped from the cache", true
 		case cache.Damaged:
-			return "output " + o.Name + " is damaged in the cache"
+			return "output " + o.Name + " is damaged in the cache", false
 		}
 	}
-	return ""
+	return why, dropped
 }
 
 // Count is how many steps are in each state.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"runtime/debug"
 	"time"
+
+	"clusterflow/cache"
 )
 
 // lease is what a running task holds of the machine.
@@ -90,6 +92,9 @@ func (g *group) took(n int) {
 // dispatch starts what fits, in topological order. The first node that does
 // not fit keeps its place: nothing overtakes it, so it cannot starve.
 func (r *run) dispatch(ctx context.Context) {
+	if r.halted() {
+		return
+	}
 	for !r.suspended && r.waits.Len() > 0 && !r.waits.byIndex[0].until.After(time.Now()) {
 		r.enqueue(heap.Pop(&r.waits).(*item))
 	}
@@ -112,7 +117,7 @@ func (r *run) dispatch(ctx context.Context) {
 			if g.hold != hold || g.running || !hold && full {
 				continue
 			}
-			members := g.members(r.settling || len(r.queue) > 0 || r.active > r.held)
+			members := g.members(r.settling || r.committing.busy || len(r.queue) > 0 || r.active > r.held)
 			if len(members) == 0 {
 				continue
 			}
@@ -187,13 +192,13 @@ func (r *run) start(ctx context.Context, items []*item, l *lease) {
 	for i, it := range items {
 		it.phase = running
 		j := &Job{
-			Node: it.node, Key: it.key, Threads: max(l.need.Threads, 1), Store: r.x.Store,
+			Node: it.node, Key: it.key, Threads: max(l.need.Threads, 1), Store: r.x.Store, files: storeFiles{r.x.Store.Blobs()},
 			Lines: it.lines, was: it.was, started: now, lease: l, notify: r.progress,
 			settle: func(j *Job, err error) { r.events <- settlement{job: j, err: err} },
 		}
-		for _, in := range it.node.Inputs {
-			out, _ := r.items[in.From.index].record.Output(in.Output) // ready has looked
-			j.inputs = append(j.inputs, out)
+		j.inputs = r.inputs(it)
+		if j.Lines == nil { // of a brief plan
+			j.Lines = r.linesOf(it, j.inputs)
 		}
 		jobs[i] = j
 		r.publish(it, "running", Event{Type: EventStart})
@@ -205,6 +210,36 @@ func (r *run) start(ctx context.Context, items []*item, l *lease) {
 		}
 		r.events <- settlement{end: l}
 	}()
+}
+
+// inputs are the outputs that a node reads, with their content where it is in a
+// record: that of a brief record is read now. One that cannot be read any more
+// stays absent, and the task that asks for it fails.
+func (r *run) inputs(it *item) []cache.Output {
+	outs := make([]cache.Output, len(it.node.Inputs))
+	for i, in := range it.node.Inputs {
+		from := r.items[in.From.index]
+		outs[i], _ = from.record.Output(in.Output) // ready has looked
+		if !outs[i].Absent {
+			continue
+		}
+		if from.full == nil {
+			from.full, _ = r.x.Store.Record(from.record.Key)
+		}
+		if from.full != nil {
+			outs[i], _ = from.full.Output(in.Output)
+		}
+	}
+	return outs
+}
+
+// linesOf are the key lines of a node with these inputs.
+func (r *run) linesOf(it *item, inputs []cache.Output) []cache.Line {
+	digests := make([]cache.Digest, len(inputs))
+	for i, o := range inputs {
+		digests[i] = o.Digest
+	}
+	return lines(it.node, digests, it.step.sources)
 }
 
 // runTask calls the task; a panic is that task's error.
