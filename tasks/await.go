@@ -130,6 +130,10 @@ func (t *await) requests(ctx context.Context, e batch.Evaluator, jobs []*graph.J
 		if len(unsent) == 0 || budget <= 0 {
 			continue
 		}
+		if err := t.office.ceiling.admit(destination(t.evaluator), unsent); err != nil {
+			job.Fail(err)
+			continue
+		}
 		rs, err := readInput[batch.Request](job, "requests")
 		if err != nil {
 			return nil, err
@@ -157,7 +161,7 @@ func troubleOf(p batch.Progress, trouble error) error {
 	var own []error
 	for _, err := range list {
 		var one *batch.IntentError
-		if errors.As(err, &one) && slices.Contains(p.Intents, one.Intent) || one == nil && p.Unsent > 0 {
+		if errors.As(err, &one) && slices.Contains(p.Intents, one.Intent) || one == nil && (p.Unsent > 0 || batch.IsStorage(err)) {
 			own = append(own, err)
 		}
 	}

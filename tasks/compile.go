@@ -29,7 +29,10 @@ func Compile(study *studies.Study, office *Office) (*Compiled, studies.Diagnosti
 	if diags.HasErrors() {
 		return nil, diags
 	}
-	b := &builder{study: study, office: office, layers: map[string]*layerNodes{}, made: map[string]*graph.Node{}}
+	b := &builder{
+		study: study, office: office, layers: map[string]*layerNodes{}, made: map[string]*graph.Node{},
+		shared: map[any]graph.Task{}, demands: map[any]map[string]int{},
+	}
 	c := &Compiled{Study: study}
 	for _, m := range mats {
 		b.material(m)
@@ -70,6 +73,32 @@ type builder struct {
 	cells  []*cell
 	scores []scored
 	made   map[string]*graph.Node // titles, shared by judges, by address
+
+	// Most nodes differ only in what they read: nodes whose tasks would be the
+	// same have one, so that its lines are written and hashed once.
+	shared  map[any]graph.Task
+	demands map[any]map[string]int
+}
+
+// share returns the task of an id, made when it is first asked for. The id must
+// tell apart all tasks that are not the same.
+func (b *builder) share(id any, task func() graph.Task) graph.Task {
+	t, ok := b.shared[id]
+	if !ok {
+		t = task()
+		b.shared[id] = t
+	}
+	return t
+}
+
+// demanded is share for requests.
+func (b *builder) demanded(id any, demand func() map[string]int) map[string]int {
+	d, ok := b.demands[id]
+	if !ok {
+		d = demand()
+		b.demands[id] = d
+	}
+	return d
 }
 
 // layerNodes are the nodes that every clustering of a layer reads.
@@ -203,10 +232,11 @@ func (b *builder) clusterings(mats []*material) studies.Diagnostics {
 			for _, l := range layers {
 				for _, name := range g.Methods.V {
 					for _, k := range g.Clusters.V {
-						addr := fmt.Sprintf("%s/%d/%s/%d", m.label, l, name, k)
+						layer := m.label + "/" + strconv.Itoa(l)
+						addr := layer + "/" + name + "/" + strconv.Itoa(k)
 						if !seen[addr] {
 							seen[addr] = true
-							b.cell(addr, b.layers[fmt.Sprintf("%s/%d", m.label, l)], name, k, g)
+							b.cell(addr, b.layers[layer], name, k, g)
 						}
 					}
 				}
@@ -222,11 +252,20 @@ func (b *builder) clusterings(mats []*material) studies.Diagnostics {
 
 func (b *builder) cell(addr string, ln *layerNodes, name string, k int, g *studies.Grid) {
 	m, _ := cluster.ByName(name) // the decoder has checked the name
-	t := &train{study: b.study, method: m, k: k, kAt: g.Clusters.Origin(), prep: ln.prep, options: b.options(m)}
+	type trainID struct {
+		method, at string
+		k          int
+		prep       preparation
+	}
+	at := g.Clusters.Origin()
+	t := b.share(trainID{name, at, k, ln.prep}, func() graph.Task {
+		return &train{study: b.study, method: m, k: k, kAt: at, prep: ln.prep, options: b.options(m)}
+	})
 	matrix := int64(ln.mat.sentences) * int64(ln.mat.hidden) * 4
-	attrs := append(slices.Clone(ln.attrs),
-		graph.Attr{Name: "method", Value: name, Origin: g.Methods.Origin()},
-		graph.Attr{Name: "clusters", Value: strconv.Itoa(k), Origin: g.Clusters.Origin()})
+	attrs := slices.Concat(ln.attrs, []graph.Attr{
+		{Name: "method", Value: name, Origin: g.Methods.Origin()},
+		{Name: "clusters", Value: strconv.Itoa(k), Origin: g.Clusters.Origin()},
+	})
 	n := &graph.Node{
 		Addr: addr + "/train", Stage: StageTrain, Attrs: attrs, Task: t,
 		Inputs: []graph.Input{
@@ -296,25 +335,47 @@ func (b *builder) evaluations() studies.Diagnostics {
 	return diags
 }
 
+// What tells the tasks of evaluations apart.
+type (
+	titlesID struct{ titles *studies.Titles }
+	awaitID  struct {
+		kind      string
+		evaluator *studies.Evaluator
+	}
+	evalID struct {
+		eval  *studies.Evaluation
+		judge *studies.Evaluator
+		reps  int
+	}
+	scoreID struct {
+		eval *studies.Evaluation
+		reps int
+	}
+	demandID struct {
+		eval               *studies.Evaluation
+		k, sentences, reps int
+	}
+)
+
 func (b *builder) graded(c *cell, ev *studies.Evaluation, t *studies.Titles, j *studies.Evaluator) {
 	base := strings.TrimSuffix(c.train.Addr, "train") + t.Name
 	reps := t.Repetitions.V
 	small := graph.Need{Threads: 1, Memory: int64(c.mat.sentences) * 2000}
 	sentencesIn := graph.Input{Name: "sentences", From: c.sentences, Output: "sentences"}
 	labelsIn := graph.Input{Name: "labels", From: c.train, Output: "labels"}
-	attrs := append(slices.Clone(c.train.Attrs), graph.Attr{Name: "titles", Value: t.Name})
+	attrs := slices.Concat(c.train.Attrs, []graph.Attr{{Name: "titles", Value: t.Name}})
 
 	ask, answers := b.made[base+"/submit-titles"], b.made[base+"/await-titles"]
 	if ask == nil {
 		ask = b.add(&graph.Node{
-			Addr: base + "/submit-titles", Stage: StageJudge, Attrs: attrs, Task: &submitTitles{b.study, t},
+			Addr: base + "/submit-titles", Stage: StageJudge, Attrs: attrs, Task: b.share(titlesID{t}, func() graph.Task { return &submitTitles{b.study, t} }),
 			Inputs: []graph.Input{sentencesIn, labelsIn, {Name: "traces", From: c.sentences, Output: "traces"}},
 			Need:   small,
 		})
 		answers = b.add(&graph.Node{
-			Addr: base + "/await-titles", Stage: StageJudge, Attrs: attrs, Task: &await{kindAwaitTitles, b.office, t.Evaluator},
+			Addr: base + "/await-titles", Stage: StageJudge, Attrs: attrs, Task: b.share(awaitID{kindAwaitTitles.Name, t.Evaluator}, func() graph.Task { return &await{kindAwaitTitles, b.office, t.Evaluator} }),
 			Inputs: []graph.Input{{Name: "requests", From: ask, Output: "requests"}},
-			Demand: map[string]int{judge.TaskTitle: c.k * reps}, Dest: destination(t.Evaluator),
+			Demand: b.demanded(c.k*reps, func() map[string]int { return map[string]int{judge.TaskTitle: c.k * reps} }), Dest: destination(t.Evaluator),
 		})
 		answers.Need = b.network(answers.Demand)
 		b.made[base+"/submit-titles"], b.made[base+"/await-titles"] = ask, answers
@@ -323,26 +384,26 @@ func (b *builder) graded(c *cell, ev *studies.Evaluation, t *studies.Titles, j *
 		{Name: "title-requests", From: ask, Output: "requests"},
 		{Name: "titles", From: answers, Output: "answers"},
 	}
-	attrs = append(slices.Clone(attrs), graph.Attr{Name: "judge", Value: j.Name})
+	attrs = slices.Concat(attrs, []graph.Attr{{Name: "judge", Value: j.Name}})
 	base += "/" + j.Name
 	evAsk := b.add(&graph.Node{
 		Addr: base + "/submit-eval", Stage: StageJudge, Attrs: attrs,
-		Task:   &submitEval{study: b.study, eval: ev, judge: j, reps: reps},
-		Inputs: append([]graph.Input{sentencesIn, labelsIn}, titleInputs...),
+		Task:   b.share(evalID{ev, j, reps}, func() graph.Task { return &submitEval{study: b.study, eval: ev, judge: j, reps: reps} }),
+		Inputs: slices.Concat([]graph.Input{sentencesIn, labelsIn}, titleInputs),
 		Need:   small,
 	})
 	grades := b.add(&graph.Node{
-		Addr: base + "/await-eval", Stage: StageJudge, Attrs: attrs, Task: &await{kindAwaitEval, b.office, j},
+		Addr: base + "/await-eval", Stage: StageJudge, Attrs: attrs, Task: b.share(awaitID{kindAwaitEval.Name, j}, func() graph.Task { return &await{kindAwaitEval, b.office, j} }),
 		Inputs: []graph.Input{{Name: "requests", From: evAsk, Output: "requests"}},
-		Demand: demand(ev, c, reps), Dest: destination(j),
+		Demand: b.demanded(demandID{ev, c.k, c.mat.sentences, reps}, func() map[string]int { return demand(ev, c, reps) }), Dest: destination(j),
 	})
 	grades.Need = b.network(grades.Demand)
 	node := b.add(&graph.Node{
-		Addr: base + "/score", Stage: StageJudge, Attrs: attrs, Task: &score{ev, reps},
-		Inputs: append([]graph.Input{
+		Addr: base + "/score", Stage: StageJudge, Attrs: attrs, Task: b.share(scoreID{ev, reps}, func() graph.Task { return &score{ev, reps} }),
+		Inputs: slices.Concat([]graph.Input{
 			sentencesIn, labelsIn, {Name: "info", From: c.train, Output: "info"},
 			{Name: "eval-requests", From: evAsk, Output: "requests"}, {Name: "grades", From: grades, Output: "answers"},
-		}, titleInputs...),
+		}, titleInputs),
 		Need: small,
 	})
 	b.scores = append(b.scores, scored{c, t, ev, j, node})
@@ -400,7 +461,8 @@ func (b *builder) report(mats []*material) {
 		return cmp.Or(strings.Compare(x.mat.label, y.mat.label), x.layer-y.layer, methodIndex(x.method)-methodIndex(y.method), x.k-y.k)
 	})
 	t := &report{study: b.study, mats: mats, scores: b.scores}
-	seen := map[*graph.Node]bool{}
+	seen := make(map[*graph.Node]bool, len(b.cells))
+	n.Inputs = make([]graph.Input, 0, 3*len(mats)+2*len(b.cells)+len(b.scores))
 	for i, s := range b.scores {
 		if !seen[s.sentences] {
 			seen[s.sentences] = true

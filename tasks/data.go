@@ -46,6 +46,9 @@ type rawResponse struct {
 // ReadResponses reads a JSON array or JSONL file of responses. It is an error,
 // naming the place, if one has no full_response or is not valid UTF-8.
 func ReadResponses(path string) ([]Response, error) {
+	if err := looksLikeText(path); err != nil {
+		return nil, fmt.Errorf("reading responses from %s: %w", path, err)
+	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -67,6 +70,25 @@ func ReadResponses(path string) ([]Response, error) {
 		return nil, fmt.Errorf("reading responses from %s: the file holds no responses", path)
 	}
 	return out, nil
+}
+
+// looksLikeText refuses a file whose beginning cannot be JSON, before all of it
+// is held in memory: an image of a disk or of a model, named by mistake.
+func looksLikeText(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	head := make([]byte, 4<<10)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	if i := bytes.IndexByte(head[:n], 0); i >= 0 {
+		return fmt.Errorf("byte %d is zero, so this is not text; name a JSON or JSONL file", i)
+	}
+	return nil
 }
 
 func decodeResponses(data []byte) ([]rawResponse, error) {

@@ -31,6 +31,8 @@ type Office struct {
 	desk   *batch.Desk
 	getenv func(string) string
 
+	ceiling *ceiling // nil: none
+
 	mu      sync.Mutex
 	lexical string // base URL of the embedded server, "" while it is not running
 	stop    func() error
@@ -173,6 +175,13 @@ func (o *Office) written(r *cache.Record, output string) ([]string, error) {
 	out, ok := r.Output(output)
 	if !ok {
 		return nil, fmt.Errorf("%s has no output %q", r.Address, output)
+	}
+	if out.Absent { // of a brief record
+		whole, err := o.store.Record(r.Key)
+		if err != nil || whole == nil {
+			return nil, cmp.Or(err, fmt.Errorf("%s: its record is gone", r.Address))
+		}
+		out, _ = whole.Output(output)
 	}
 	raw := out.Inline
 	if raw == nil {

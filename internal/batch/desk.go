@@ -222,8 +222,7 @@ func (d *Desk) Advance(ctx context.Context, e Evaluator, reqs []Request) (Progre
 // stops reports whether err ends an Advance at once: the caller's context, or
 // a ledger that cannot be trusted to remember what would be done next.
 func stops(ctx context.Context, err error) bool {
-	var l *ledgerError
-	return ctx.Err() != nil || errors.As(err, &l)
+	return ctx.Err() != nil || IsStorage(err)
 }
 
 // distinct drops repeated keys.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -184,6 +185,13 @@ type ledgerError struct{ err error }
 
 func (e *ledgerError) Error() string { return e.err.Error() }
 func (e *ledgerError) Unwrap() error { return e.err }
+
+// IsStorage reports whether err is a failure of this machine's storage, such as
+// a full disk: asking again later does not mend it.
+func IsStorage(err error) bool {
+	var l *ledgerError
+	return errors.As(err, &l)
+}
 
 // rows reads the rows of keys, in their order. Requests without a row are
 // unsent.
