@@ -33,16 +33,32 @@ type applyFlags struct {
 	json   bool
 	quiet  bool
 
+	keepGoing  bool
+	dryRun     bool
+	ignoreDisk bool
+
 	afterLoss bool
+	given     []string // as the user gave them, for the history
 }
 
 func (a *app) applyCommand() *cobra.Command {
 	var f applyFlags
 	c := &cobra.Command{
-		Use:   "apply STUDY",
+		Use:   "apply STUDY|PLAN",
 		Short: "Run what is stale, submit batches, wait for them, publish the report",
 		Args:  oneStudy,
-		RunE:  func(c *cobra.Command, args []string) error { return a.apply(c.Context(), args[0], &f) },
+		RunE: func(c *cobra.Command, args []string) error {
+			f.given = givenFlags(c)
+			study, err := a.openSaved(args[0], &f.studyFlags, &f.selection)
+			if err != nil {
+				return err
+			}
+			if f.dryRun {
+				_, err := a.showPlan(c.Context(), study, &f.studyFlags, &f.selection, &f.view, f.json)
+				return err
+			}
+			return a.apply(c.Context(), study, &f)
+		},
 	}
 	f.studyFlags.add(c)
 	f.selection.add(c)
@@ -52,6 +68,9 @@ func (a *app) applyCommand() *cobra.Command {
 	c.Flags().BoolVar(&f.yes, "yes", false, "send requests to the hosts that the plan names without asking")
 	c.Flags().BoolVar(&f.afterLoss, "accept-lost-ledger", false, "buy answers although the ledger of earlier ones was lost")
 	c.Flags().BoolVar(&f.detach, "detach", false, "return as soon as only batches are being waited for (exit code 3)")
+	c.Flags().BoolVar(&f.keepGoing, "keep-going", true, "after a failure go on with what does not depend on it; =false starts nothing more")
+	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "show what would run and stop, as plan does")
+	c.Flags().BoolVar(&f.ignoreDisk, "ignore-disk", false, "begin although the disk seems too small")
 	c.Flags().BoolVar(&f.json, "json", false, "print events as JSON lines")
 	c.Flags().BoolVar(&f.quiet, "quiet", false, "print the summary only")
 	return c
@@ -77,19 +96,27 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	var sum *graph.Summary
+	past := cache.Past{StudyID: id, Study: compiled.Study.Name.V, File: study, Flags: f.given, Started: a.now()}
+	defer func() { a.keepPast(dir, past, sum, err) }()
 	for _, n := range store.Notices() { // before anything is spent
 		fmt.Fprintln(a.err, "note:", n)
 	}
 	office.Open(store, batch.DeskOptions{})
+	if f.saved != nil {
+		office.SetCeiling(f.saved.Limits())
+	}
 	defer func() { err = errors.Join(err, office.Close()) }()
 	known, err := store.Reader()
 	if err != nil {
 		return err
 	}
+	f.brief = !f.json && len(f.force) == 0 && f.saved == nil
 	p, err := a.planWith(ctx, compiled, known, id, dir, &f.selection)
 	if err != nil {
 		return err
 	}
+	a.keepKilled(dir, known, p.Last)
 	if run := p.Last; run != nil && currentState(run) == "waiting" { // it has lent us the cache between two polls
 		return fmt.Errorf("%s is being applied by process %d on %s since %s, which waits for batches; interrupt that one first, or follow it with: clusterflow status --watch %s",
 			study, run.Owner.PID, run.Owner.Host, run.Started.Local().Format("2006-01-02 15:04:05"), study)
@@ -99,11 +126,14 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 			return err
 		}
 	}
+	if err := p.disk.check(f.ignoreDisk); err != nil {
+		return err
+	}
 	if err := a.confirm(ctx, p, office, store, f); err != nil {
 		return err
 	}
 	a.working.Store(true)
-	sum, err := a.execute(ctx, p, store, office, study, f, memory)
+	sum, err = a.execute(ctx, p, store, office, study, f, memory)
 	if sum == nil {
 		return err
 	}
@@ -116,10 +146,16 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 
 // execute runs the plan with its progress shown.
 func (a *app) execute(ctx context.Context, p *planned, store *cache.Store, office *tasks.Office, study string, f *applyFlags, memory int64) (*graph.Summary, error) {
-	show := a.newDisplay(f, p)
+	left := newTimeLeft(p, f.jobs, a.now)
+	show := a.newDisplay(f, p, left)
 	x := graph.Executor{
-		Store: store, Threads: f.jobs, Memory: memory, Detach: f.detach, Notify: show.event, Batches: office.Batches, Idle: office.Close,
-		Run: cache.Run{StudyID: studyID(study, p.cacheDir), Study: p.compiled.Study.Name.V, File: study, Owner: store.Owner()},
+		Store: store, Threads: f.jobs, Memory: memory, Detach: f.detach, Batches: office.Batches, Idle: office.Close,
+		FailFast: !f.keepGoing, Left: left.left,
+		Notify: func(e graph.Event) { left.event(e); show.event(e) },
+		Run:    cache.Run{StudyID: studyID(study, p.cacheDir), Study: p.compiled.Study.Name.V, File: study, Owner: store.Owner()},
+	}
+	if f.saved != nil {
+		x.Permit = f.saved.Permit()
 	}
 	sum, err := x.Apply(ctx, p.Plan)
 	show.close(sum)
@@ -161,6 +197,12 @@ func (a *app) publish(p *planned, store *cache.Store, sum *graph.Summary) (strin
 	record := sum.Records["report"]
 	if record == nil {
 		return "", nil
+	}
+	if slices.ContainsFunc(record.Outputs, func(o cache.Output) bool { return o.Absent }) { // of a brief record
+		var err error
+		if record, err = store.Record(record.Key); err != nil || record == nil {
+			return "", err
+		}
 	}
 	page, err := tasks.Publish(store.Blobs(), record, p.compiled.Study.Name.V, p.compiled.Study.Report.Dir.V)
 	var damaged *cache.DamagedError

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -14,11 +16,17 @@ import (
 type selection struct {
 	targets []string
 	only    []string
+	exclude []string
+	force   []string
+	saved   *graph.Saved // a saved plan, which has all of these
+	brief   bool         // states and reasons are enough; see graph.Briefly
 }
 
 func (s *selection) add(c *cobra.Command) {
 	c.Flags().StringSliceVar(&s.targets, "target", nil, "only these `addresses` and what they need; globs, ** for any number of parts")
 	c.Flags().StringSliceVar(&s.only, "only", nil, "only these `kinds` of tasks (extract,train) and what they need")
+	c.Flags().StringSliceVar(&s.exclude, "exclude", nil, "leave these `addresses` out, and what depends on them")
+	c.Flags().StringSliceVar(&s.force, "force", nil, "run these `addresses` although they are cached, and compare the results")
 }
 
 func (a *app) planCommand() *cobra.Command {
@@ -26,19 +34,20 @@ func (a *app) planCommand() *cobra.Command {
 	var sel selection
 	var view planView
 	var asJSON, detailed bool
+	var out string
 	c := &cobra.Command{
 		Use:   "plan STUDY",
 		Short: "Show what would run, and why; touches nothing",
 		Args:  oneStudy,
 		RunE: func(c *cobra.Command, args []string) error {
-			p, err := a.plan(c.Context(), args[0], &flags, &sel)
+			study, err := a.openSaved(args[0], &flags, &sel)
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				err = writePlanJSON(a.out, p)
-			} else {
-				err = view.write(a.out, p, a.colors(a.out), "nothing is run or sent")
+			sel.brief = out == "" && len(sel.force) == 0 && sel.saved == nil
+			p, err := a.showPlan(c.Context(), study, &flags, &sel, &view, asJSON)
+			if err == nil && out != "" {
+				err = a.savePlan(out, p, &flags, &sel)
 			}
 			if err == nil && detailed && p.Work() {
 				return &exitError{code: exitWork}
@@ -50,6 +59,7 @@ func (a *app) planCommand() *cobra.Command {
 	sel.add(c)
 	view.add(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print the plan as JSON")
+	c.Flags().StringVar(&out, "out", "", "save the plan in a `file`, for apply FILE")
 	c.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 2 when there is work to do")
 	return c
 }
@@ -60,6 +70,20 @@ type planned struct {
 	compiled  *tasks.Compiled
 	durations durations
 	cacheDir  string
+	left      []*graph.Node // left out by --exclude
+	disk      diskSpace
+}
+
+// showPlan makes a plan and prints it.
+func (a *app) showPlan(ctx context.Context, study string, f *studyFlags, sel *selection, view *planView, asJSON bool) (*planned, error) {
+	p, err := a.plan(ctx, study, f, sel)
+	if err != nil {
+		return nil, err
+	}
+	if asJSON {
+		return p, writePlanJSON(a.out, p)
+	}
+	return p, view.write(a.out, p, a.colors(a.out), "nothing is run or sent")
 }
 
 // plan makes a plan without a lock: beside a running apply, or after a crash.
@@ -77,17 +101,58 @@ func (a *app) plan(ctx context.Context, study string, f *studyFlags, sel *select
 }
 
 func (a *app) planWith(ctx context.Context, c *tasks.Compiled, known *cache.Reader, id, dir string, sel *selection) (*planned, error) {
-	last, err := known.Run(id)
+	read := known.Run
+	if sel.brief {
+		read = known.ReadRun
+	}
+	last, err := read(id)
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := c.Graph.Select(sel.targets, sel.only)
+	if err := sel.sameVariables(c.Study.Vars); err != nil {
+		return nil, err
+	}
+	nodes, left, err := sel.nodes(c.Graph)
 	if err != nil {
 		return nil, err
 	}
-	p, err := graph.NewPlan(ctx, c.Graph, nodes, known, last)
+	var from graph.Known = known
+	if sel.brief {
+		from = graph.Briefly(known)
+	}
+	p, err := graph.NewPlan(ctx, c.Graph, nodes, from, last)
 	if err != nil {
 		return nil, err
 	}
-	return &planned{p, c, measure(known), dir}, nil
+	if err := sel.holds(p); err != nil {
+		return nil, err
+	}
+	if err := p.Force(sel.force); err != nil {
+		return nil, fmt.Errorf("--force: %w", err)
+	}
+	return &planned{p, c, measure(known), dir, left, a.space(p, dir)}, nil
+}
+
+// nodes are the selected nodes of a graph, and those that --exclude left out of
+// them.
+func (s *selection) nodes(g *graph.Graph) (kept, left []*graph.Node, err error) {
+	if s.saved != nil {
+		nodes, changed := s.saved.Select(g)
+		if len(changed) > 0 {
+			return nil, nil, changedError(changed)
+		}
+		return nodes, nil, nil
+	}
+	nodes, err := g.Select(s.targets, s.only)
+	if err != nil {
+		return nil, nil, err
+	}
+	kept, left, err = g.Exclude(nodes, s.exclude)
+	switch {
+	case err != nil:
+		return nil, nil, fmt.Errorf("--exclude: %w", err)
+	case len(kept) == 0:
+		return nil, nil, fmt.Errorf("--exclude %s leaves nothing to do: everything else depends on what is left out", strings.Join(s.exclude, ","))
+	}
+	return kept, left, nil
 }

@@ -119,6 +119,9 @@ func writeStatus(w io.Writer, run *cache.Run, state string, paint painter, now t
 	switch state {
 	case "running", "waiting":
 		fmt.Fprintf(w, "  since %s (process %d on %s, seen %s ago)", run.Started.Local().Format("2006-01-02 15:04:05"), run.Owner.PID, run.Owner.Host, elapsed(now.Sub(run.Heartbeat)))
+		if left := time.Duration(run.SecondsLeft*float64(time.Second)) - now.Sub(run.Heartbeat); state == "running" && left >= time.Second {
+			fmt.Fprintf(w, ", about %s left", roughly(left))
+		}
 	case "killed":
 		fmt.Fprintf(w, ": process %d on %s ended without a word, last seen %s; apply goes on from there", run.Owner.PID, run.Owner.Host, run.Heartbeat.Local().Format("2006-01-02 15:04:05"))
 	case "detached":

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -124,16 +126,31 @@ func TestKillWhileBatchesAreOut(t *testing.T) {
 	}
 }
 
+// killsWanted is how many processes TestKillAnywhere kills at least, KILLS of
+// the environment or 20.
+func killsWanted(t *testing.T) int {
+	n, err := strconv.Atoi(cmp.Or(os.Getenv("KILLS"), "20"))
+	if err != nil || n < 1 {
+		t.Fatalf("KILLS=%s: give a number of processes to kill", os.Getenv("KILLS"))
+	}
+	return n
+}
+
 // TestKillAnywhere kills runs at random moments, with the judge in another
 // process and with the embedded one, until one ends by itself. Whatever was cut
-// off, nothing is asked twice and the report is that of an undisturbed run.
+// off, nothing that was finished runs again, nothing is asked twice, the cache
+// is whole and the report is that of an undisturbed run.
 func TestKillAnywhere(t *testing.T) {
 	args := []string{"apply", "--yes", "--quiet", "study.hcl"}
 	whole := newBench(t)
 	begin := time.Now()
 	whole.must(0, `^16 run`, args...)
 	span := time.Since(begin) // how long it takes here, now, undisturbed
-	for round := range 6 {
+	killed := 0
+	for round := 0; killed < killsWanted(t); round++ {
+		if round > 10*killsWanted(t) {
+			t.Fatalf("%d rounds, and only %d processes were hit", round, killed)
+		}
 		t.Run(fmt.Sprintf("round %d", round), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(20250710, uint64(round)))
 			b := newBench(t)
@@ -144,7 +161,7 @@ func TestKillAnywhere(t *testing.T) {
 				base = g.base
 				b.evaluators(base)
 			}
-			kills := 0
+			kills, finished := 0, 0
 			for range 10 {
 				p := b.start(args...)
 				select {
@@ -161,11 +178,20 @@ func TestKillAnywhere(t *testing.T) {
 				}
 				kills++
 				b.must(0, `killed|has not been applied|done`, "status", "study.hcl")
-				b.must(0, `^16 nodes: `, "plan", "study.hcl")
+				now := cachedNodes(b)
+				if now < finished {
+					t.Errorf("%d nodes were finished, and after kill %d only %d are", finished, kills, now)
+				}
+				finished = now
 			}
+			killed += kills
 			t.Logf("%d kills", kills)
-			b.must(0, `^\d+ run`, args...)
+			finished = cachedNodes(b)
+			if r := b.must(0, `^\d+ run`, args...); ranNodes(t, r) != 16-finished {
+				t.Errorf("%d of 16 nodes were finished; the last apply: %v", finished, r)
+			}
 			b.must(0, `^0 run · 16 cached`, args...)
+			b.must(0, `16 records, .*: all whole$`, "cache", "verify")
 			if base != "" {
 				l := readLedger(t, base)
 				l.once(t)

@@ -25,7 +25,7 @@ type display interface {
 	close(*graph.Summary)
 }
 
-func (a *app) newDisplay(f *applyFlags, p *planned) display {
+func (a *app) newDisplay(f *applyFlags, p *planned, left *timeLeft) display {
 	tty, _ := terminal(a.err)
 	total := 0
 	for _, s := range p.Steps {
@@ -37,11 +37,11 @@ func (a *app) newDisplay(f *applyFlags, p *planned) display {
 	case f.json:
 		return &jsonDisplay{enc: json.NewEncoder(a.out)}
 	case f.quiet:
-		return &lineDisplay{w: io.Discard, total: total}
+		return &lineDisplay{w: io.Discard, total: total, left: left}
 	case tty && a.getenv("TERM") != "dumb":
-		return newBars(a.err, painter(a.colors(a.err)), total)
+		return newBars(a.err, painter(a.colors(a.err)), total, left)
 	}
-	return &lineDisplay{w: a.err, total: total}
+	return &lineDisplay{w: a.err, total: total, left: left}
 }
 
 // jsonDisplay writes every event as one JSON object a line.
@@ -93,6 +93,7 @@ const quickly = 2 * time.Second
 type lineDisplay struct {
 	w     io.Writer
 	total int
+	left  *timeLeft
 
 	mu    sync.Mutex
 	done  int
@@ -107,7 +108,7 @@ func (d *lineDisplay) event(e graph.Event) {
 	switch e.Type {
 	case graph.EventDone:
 		d.done++
-		fmt.Fprintf(d.w, "[%*d/%d] done     %-48s %8s%s\n", len(fmt.Sprint(d.total)), d.done, d.total, e.Node.Addr, elapsed(e.Elapsed), facts(e))
+		fmt.Fprintf(d.w, "[%*d/%d] done     %-48s %8s%s%s\n", len(fmt.Sprint(d.total)), d.done, d.total, e.Node.Addr, elapsed(e.Elapsed), facts(e), d.left.text())
 	case graph.EventFailed:
 		d.done++
 		fmt.Fprintf(d.w, "[%*d/%d] FAILED   %-48s %s\n", len(fmt.Sprint(d.total)), d.done, d.total, e.Node.Addr, firstLine(e.Err.Error()))
@@ -196,14 +197,14 @@ type runningNode struct {
 	last  graph.Progress
 }
 
-func newBars(w io.Writer, paint painter, total int) *bars {
+func newBars(w io.Writer, paint painter, total int, left *timeLeft) *bars {
 	b := &bars{
 		p:     mpb.New(mpb.WithOutput(w), mpb.WithWidth(32), mpb.WithRefreshRate(120*time.Millisecond)),
 		paint: paint, running: map[string]*runningNode{}, waiting: map[string]bool{},
 	}
 	b.whole = b.p.AddBar(int64(max(total, 1)), mpb.BarPriority(1<<20), mpb.BarRemoveOnComplete(),
 		mpb.PrependDecorators(decor.Name("nodes ", decor.WC{W: 7}), decor.CountersNoUnit("%d / %d", decor.WCSyncWidth)),
-		mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_GO), decor.Any(func(decor.Statistics) string { return b.waitText() })))
+		mpb.AppendDecorators(decor.Elapsed(decor.ET_STYLE_GO), decor.Any(func(decor.Statistics) string { return left.text() + b.waitText() })))
 	return b
 }
 

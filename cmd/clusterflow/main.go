@@ -48,11 +48,12 @@ type app struct {
 	environ  []string
 	getenv   func(string) string
 	now      func() time.Time
-	working  atomic.Bool // an interrupt has something to wait for
+	free     func(path string) (uint64, error) // bytes that may be written below a path
+	working  atomic.Bool                       // an interrupt has something to wait for
 }
 
 func main() {
-	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), getenv: os.Getenv, now: time.Now}
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), getenv: os.Getenv, now: time.Now, free: freeSpace}
 	ctx, stop := a.interruptible()
 	code := a.run(ctx, os.Args[1:])
 	stop()
@@ -106,8 +107,16 @@ func (a *app) run(ctx context.Context, args []string) int {
 		a.planCommand(),
 		a.applyCommand(),
 		a.statusCommand(),
+		a.explainCommand(),
+		a.showCommand(),
+		a.historyCommand(),
+		a.graphCommand(),
+		a.diffCommand(),
 		a.batchesCommand(),
 		a.batchdCommand(),
+		a.taskCommand(),
+		a.verifyCommand(),
+		a.cacheCommand(),
 		a.doctorCommand(),
 		a.versionCommand(),
 	)
@@ -115,21 +124,32 @@ func (a *app) run(ctx context.Context, args []string) int {
 	var exit *exitError
 	switch {
 	case err == nil:
-		return exitDone
 	case errors.As(err, &exit):
 		if exit.err != nil {
 			fmt.Fprintln(a.err, "Error:", exit.err)
 		}
-		return exit.code
 	case errors.Is(err, context.Canceled):
 		if a.working.Load() {
 			fmt.Fprintln(a.err, "stopped; apply again to go on")
 		}
-		return exitInterrupted
 	default:
 		fmt.Fprintln(a.err, "Error:", err)
-		return exitFailed
 	}
+	return exitCodeOf(err)
+}
+
+// exitCodeOf is the exit code of a command that ended with err.
+func exitCodeOf(err error) int {
+	var exit *exitError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &exit):
+		return exit.code
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	}
+	return exitFailed
 }
 
 // terminal reports whether w is one, and its width in columns (0 if not).

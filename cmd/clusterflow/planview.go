@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -66,6 +67,9 @@ func (v *planView) write(w io.Writer, p *planned, color bool, remark string) err
 		}
 	}
 	fmt.Fprintf(&b, "%s: %s\n", count(len(p.Steps), "node", "nodes"), strings.Join(parts, " · "))
+	if len(p.left) > 0 {
+		fmt.Fprintf(&b, "left out: %s\n", leftOut(p.left))
+	}
 	v.reasons(&b, p, paint)
 	if v.by != "" {
 		if err := v.table(&b, p); err != nil {
@@ -76,6 +80,9 @@ func (v *planView) write(w io.Writer, p *planned, color bool, remark string) err
 		stages(&b, p)
 	}
 	v.list(&b, p, paint)
+	if text := p.disk.warning(); text != "" {
+		fmt.Fprintf(&b, "\n%s %s\n", paint.paint("33", "warning:"), text)
+	}
 	if remark != "" && p.Work() && !v.nodes && v.by == "" {
 		fmt.Fprintf(&b, "\nNext: plan --nodes · plan --by method · apply%s\n", v.free(p))
 	}
@@ -91,6 +98,20 @@ func (v *planView) free(p *planned) string {
 		}
 	}
 	return ""
+}
+
+// leftOut says what --exclude took away.
+func leftOut(nodes []*graph.Node) string {
+	const most = 4
+	addrs := []string{}
+	for _, n := range nodes[:min(most, len(nodes))] {
+		addrs = append(addrs, n.Addr)
+	}
+	text := count(len(nodes), "node", "nodes") + " by --exclude, with what depends on them: " + strings.Join(addrs, ", ")
+	if len(nodes) > most {
+		text += ", …"
+	}
+	return text
 }
 
 // stateName is a state as a count reads: "3 failed last time".
@@ -332,12 +353,16 @@ func (v *planView) list(b *strings.Builder, p *planned, paint painter) {
 		for i, r := range s.Reasons {
 			reasons[i] = r.String()
 		}
+		if s.Dropped {
+			reasons = append(reasons, "(dropped: made again when something reads it)")
+		}
 		fmt.Fprintf(b, "  %s %-44s %s\n", paint.paint(stateColor[s.State], fmt.Sprintf("%-8s", s.State)), s.Node.Addr, strings.Join(reasons, "; "))
 	}
 }
 
-// durations are mean times of earlier runs by kind and method.
-type durations map[string]*meanTime
+// durations are mean times of earlier runs by kind and method, read when they
+// are first asked for: every record of the cache is looked at.
+type durations func() map[string]*meanTime
 
 type meanTime struct {
 	sum time.Duration
@@ -346,9 +371,13 @@ type meanTime struct {
 
 func durationKey(kind, method string) string { return kind + " " + method }
 
-// measure reads the times of all earlier runs in the cache.
+// measure gives the times of all earlier runs in the cache.
 func measure(known *cache.Reader) durations {
-	d := durations{}
+	return sync.OnceValue(func() map[string]*meanTime { return meanTimes(known) })
+}
+
+func meanTimes(known *cache.Reader) map[string]*meanTime {
+	d := map[string]*meanTime{}
 	for r := range known.Records() {
 		method := ""
 		for _, l := range r.Lines {
@@ -375,7 +404,7 @@ func (d durations) of(s *graph.Step) (time.Duration, bool) {
 	if s.Node.Kind() == "train" {
 		method = s.Node.Attr("method")
 	}
-	if m := d[durationKey(s.Node.Kind(), method)]; m != nil {
+	if m := d()[durationKey(s.Node.Kind(), method)]; m != nil {
 		return m.sum / time.Duration(m.n), true
 	}
 	return 0, false
