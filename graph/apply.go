@@ -47,6 +47,7 @@ const (
 	EventProgress EventType = "progress" // a node has come further
 	EventDone     EventType = "done"     // a node is done
 	EventCached   EventType = "cached"   // a node need not run
+	EventSpared   EventType = "spared"   // a node need not run after all: what it reads came out as before
 	EventWaiting  EventType = "waiting"  // a node waits for something outside
 	EventFailed   EventType = "failed"   // a node has failed
 	EventBlocked  EventType = "blocked"  // a node that it reads has failed
@@ -434,7 +435,7 @@ func (r *run) complete(it *item, cached bool) {
 	case it.step.State == Cached:
 		e.Type, it.counted = EventCached, &r.sum.Cached
 	default:
-		e.Type, it.counted = EventCached, &r.sum.Spared
+		e.Type, it.counted = EventSpared, &r.sum.Spared
 	}
 	*it.counted++
 	if len(it.node.users) == 0 {

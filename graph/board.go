@@ -28,7 +28,7 @@ func (r *run) publish(it *item, state string, e Event) {
 	switch e.Type {
 	case EventStart:
 		st.Started, st.Done, st.Total, st.Error = e.Time, 0, 0, ""
-	case EventDone, EventCached:
+	case EventDone, EventCached, EventSpared:
 		st.Key, st.Started, st.Finished = it.key, it.record.Started, it.record.Finished
 		st.Error, st.FailedKey, st.WaitKey = "", cache.Digest{}, cache.Digest{}
 	case EventWaiting:

@@ -109,6 +109,8 @@ func (d *lineDisplay) event(e graph.Event) {
 	case graph.EventDone:
 		d.done++
 		fmt.Fprintf(d.w, "[%*d/%d] done     %-48s %8s%s%s\n", len(fmt.Sprint(d.total)), d.done, d.total, e.Node.Addr, elapsed(e.Elapsed), facts(e), d.left.text())
+	case graph.EventSpared, graph.EventBlocked:
+		d.done++ // without a line: the summary counts them
 	case graph.EventFailed:
 		d.done++
 		fmt.Fprintf(d.w, "[%*d/%d] FAILED   %-48s %s\n", len(fmt.Sprint(d.total)), d.done, d.total, e.Node.Addr, firstLine(e.Err.Error()))
@@ -247,6 +249,8 @@ func (b *bars) event(e graph.Event) {
 		}
 		delete(b.running, addr)
 		b.line(e)
+	case graph.EventSpared, graph.EventBlocked:
+		b.whole.Increment()
 	case graph.EventWarning:
 		fmt.Fprintf(b.p, "%s %s\n", b.paint.paint("33", "warning"), e.Err)
 	}

@@ -73,7 +73,7 @@ func (t *timeLeft) event(e graph.Event) {
 		t.kinds[kind].sum += e.Elapsed
 		t.kinds[kind].n++
 		delete(t.nodes, e.Node)
-	case graph.EventCached, graph.EventFailed, graph.EventBlocked:
+	case graph.EventCached, graph.EventSpared, graph.EventFailed, graph.EventBlocked:
 		delete(t.nodes, e.Node)
 	}
 }
