@@ -12,6 +12,7 @@ import (
 
 	"clusterflow/cache"
 	"clusterflow/graph"
+	"clusterflow/internal/cluster"
 	"clusterflow/internal/linalg"
 	"clusterflow/studies"
 )
@@ -153,7 +154,7 @@ func (t *importRows) Run(ctx context.Context, job *graph.Job) error {
 		if c := nonFinite(x.Row(i)); c >= 0 {
 			return fmt.Errorf("%s: row %d, component %d is not finite", t.file.File.V, i, c)
 		}
-		if norm := math.Sqrt(dot(x.Row(i), x.Row(i))); t.block.Normalized.V && math.Abs(norm-1) > unitTolerance {
+		if norm := cluster.Norm(x.Row(i)); t.block.Normalized.V && math.Abs(norm-1) > unitTolerance {
 			return fmt.Errorf("%s: row %d has the length %.4g, but the block says normalized = true; correct the one or the other", t.file.File.V, i, norm)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize"
+
 	"clusterflow/graph"
 	"clusterflow/internal/cluster"
 	"clusterflow/internal/judge"
@@ -487,13 +489,7 @@ func methodIndex(name string) int {
 }
 
 // thousands writes a number with separators.
-func thousands(n int) string {
-	s := strconv.Itoa(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
+func thousands(n int) string { return humanize.Comma(int64(n)) }
 
 // sentence is an error as the detail of a diagnostic.
 func sentence(err error) string {

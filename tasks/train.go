@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 
 	"clusterflow/cache"
@@ -108,7 +107,7 @@ func (t *train) Run(ctx context.Context, job *graph.Job) error {
 	}
 	info := TrainInfo{
 		Method: t.method.Name, Clusters: t.k, Sizes: make([]int, t.k), Info: m.Info, Backend: backend,
-		Orthogonality: cluster.CentroidOrthogonality(m.Centers), Cosines: cosines(m.Centers),
+		Orthogonality: cluster.CentroidOrthogonality(m.Centers), Cosines: cluster.Cosines(m.Centers),
 	}
 	for _, l := range m.Labels {
 		info.Sizes[l]++
@@ -134,31 +133,4 @@ func (t *train) writeModel(job *graph.Job, m *cluster.Model, mean []float32) err
 		ts = append(ts, tensor{name, []int{p.Rows, p.Cols}, p.Data})
 	}
 	return writeTensors(job, "model", ts...)
-}
-
-// cosines is the matrix of cosines between centres, rounded to 1e-6; 0 where
-// a centre has no length.
-func cosines(centers linalg.Matrix) [][]float64 {
-	norms := make([]float64, centers.Rows)
-	for i := range norms {
-		norms[i] = math.Sqrt(dot(centers.Row(i), centers.Row(i)))
-	}
-	out := make([][]float64, centers.Rows)
-	for i := range out {
-		out[i] = make([]float64, centers.Rows)
-		for j := range out[i] {
-			if n := norms[i] * norms[j]; n > 0 {
-				out[i][j] = math.Round(1e6*dot(centers.Row(i), centers.Row(j))/n) / 1e6
-			}
-		}
-	}
-	return out
-}
-
-func dot(a, b []float32) float64 {
-	var s float64
-	for i, v := range a {
-		s += float64(v) * float64(b[i])
-	}
-	return s
 }

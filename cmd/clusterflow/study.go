@@ -54,7 +54,8 @@ func oneStudy(c *cobra.Command, args []string) error {
 	return fmt.Errorf("%s needs a study file; here are %s", c.Name(), strings.Join(found[:min(len(found), 8)], ", "))
 }
 
-// load decodes a study, with every mistake printed.
+// load decodes a study. Its mistakes are in the diagnostics; the error is that
+// there is no such file.
 func (a *app) load(path string, f *studyFlags) (*studies.Study, studies.Diagnostics, error) {
 	if info, err := os.Stat(path); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {

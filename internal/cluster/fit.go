@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 
 	"clusterflow/internal/linalg"
@@ -21,7 +20,7 @@ func fitSphericalKMeans(ctx context.Context, in Input) (*Model, error) {
 	unit := best.centers.Clone()
 	for c := range unit.Rows {
 		row := unit.Row(c)
-		norm := math.Sqrt(dot(row, row))
+		norm := Norm(row)
 		if norm == 0 {
 			continue // the centre of opposite rows: it has no direction
 		}

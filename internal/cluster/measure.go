@@ -30,7 +30,7 @@ func CentroidOrthogonality(centers linalg.Matrix) float64 {
 	var rows []int
 	norms := make([]float64, centers.Rows)
 	for i := range centers.Rows {
-		norms[i] = math.Sqrt(dot(centers.Row(i), centers.Row(i)))
+		norms[i] = Norm(centers.Row(i))
 		if norms[i] > 0 {
 			rows = append(rows, i)
 		}
@@ -48,6 +48,28 @@ func CentroidOrthogonality(centers linalg.Matrix) float64 {
 	}
 	return sum / float64(pairs)
 }
+
+// Cosines returns the cosines between all pairs of centres [k, d], a [k, k]
+// matrix rounded to 1e-6; 0 where a centre has no length.
+func Cosines(centers linalg.Matrix) [][]float64 {
+	norms := make([]float64, centers.Rows)
+	for i := range norms {
+		norms[i] = Norm(centers.Row(i))
+	}
+	out := make([][]float64, centers.Rows)
+	for i := range out {
+		out[i] = make([]float64, centers.Rows)
+		for j := range out[i] {
+			if n := norms[i] * norms[j]; n > 0 {
+				out[i][j] = math.Round(1e6*dot(centers.Row(i), centers.Row(j))/n) / 1e6
+			}
+		}
+	}
+	return out
+}
+
+// Norm returns the Euclidean length of a row, summed in float64.
+func Norm(row []float32) float64 { return math.Sqrt(dot(row, row)) }
 
 // dot returns the inner product of a and b, summed in float64.
 func dot(a, b []float32) float64 {
