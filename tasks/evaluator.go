@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -101,30 +100,44 @@ func (o *Office) saw(ctx context.Context, group string, now []batch.BatchState) 
 	o.batches[group] = slices.DeleteFunc(all, func(b batch.BatchState) bool { return !intents[b.Intent] })
 }
 
-// keys are the request keys of a request file, read once.
+// keys are the request keys of a job's request file.
 func (o *Office) keys(job *graph.Job) ([]string, error) {
 	d, err := job.Digest("requests")
 	if err != nil {
 		return nil, err
 	}
+	return o.keysOf(d, func() (io.ReadCloser, error) { return job.Open("requests") })
+}
+
+// keysOf are the request keys of a request file, by its content: it is opened
+// only the first time.
+func (o *Office) keysOf(d cache.Digest, open func() (io.ReadCloser, error)) ([]string, error) {
 	o.mu.Lock()
 	known, ok := o.asked[d]
 	o.mu.Unlock()
 	if ok {
 		return known, nil
 	}
-	rs, err := readRequests(job, "requests")
+	in, err := open()
 	if err != nil {
 		return nil, err
 	}
-	out := make([]string, len(rs))
-	for i, r := range rs {
-		out[i] = r.Key
+	defer in.Close()
+	type head struct {
+		Key string `json:"key"`
+	}
+	heads, err := readJSONL[head](in)
+	if err != nil {
+		return nil, fmt.Errorf("reading the request file %s: %w", d.Short(), err)
+	}
+	keys := make([]string, len(heads))
+	for i, h := range heads {
+		keys[i] = h.Key
 	}
 	o.mu.Lock()
-	o.asked[d] = out
+	o.asked[d] = keys
 	o.mu.Unlock()
-	return out, nil
+	return keys, nil
 }
 
 // Bill counts what a plan's await nodes would have sent, by destination: exactly
@@ -143,17 +156,16 @@ func (o *Office) Bill(ctx context.Context, p *graph.Plan) (requests map[graph.De
 		if s.Node.Dest == (graph.Destination{}) || s.State == graph.Cached {
 			continue
 		}
+		var keys []string
 		written := files[s.Node.Inputs[0].From]
-		if written == nil {
+		if written != nil {
+			keys, err = o.written(written, s.Node.Inputs[0].Output)
+		}
+		if written == nil || err != nil { // a damaged file is written again
 			exact = false
 			for _, n := range s.Node.Demand {
 				requests[s.Node.Dest] += n
 			}
-			continue
-		}
-		keys, err := o.written(written, s.Node.Inputs[0].Output)
-		if err != nil { // damaged: it will be written again
-			exact = false
 			continue
 		}
 		unsent, err := o.desk.Unsent(ctx, keys)
@@ -183,22 +195,12 @@ func (o *Office) written(r *cache.Record, output string) ([]string, error) {
 		}
 		out, _ = whole.Output(output)
 	}
-	raw := out.Inline
-	if raw == nil {
-		var err error
-		if raw, err = o.store.Blobs().ReadAll(out.Digest); err != nil {
-			return nil, err
+	return o.keysOf(out.Digest, func() (io.ReadCloser, error) {
+		if out.Inline != nil {
+			return io.NopCloser(bytes.NewReader(out.Inline)), nil
 		}
-	}
-	type head struct {
-		Key string `json:"key"`
-	}
-	heads, err := readJSONL[head](bytes.NewReader(raw))
-	keys := make([]string, len(heads))
-	for i, h := range heads {
-		keys[i] = h.Key
-	}
-	return keys, err
+		return o.store.Blobs().Open(out.Digest)
+	})
 }
 
 // Resend gives up a batch, by its intent or its id: what it holds unanswered is
@@ -235,7 +237,7 @@ func (o *Office) connect(ctx context.Context, e *studies.Evaluator) (batch.Evalu
 	}
 	be.APIKeyEnv = e.APIKeyEnv.V
 	be.APIKey = o.getenv(be.APIKeyEnv)
-	if be.APIKey == "" && !loopback(be.BaseURL) {
+	if be.APIKey == "" && !be.Loopback() {
 		return be, fmt.Errorf("evaluator %q needs an API key for %s: set the environment variable %s", e.Name, be.BaseURL, be.APIKeyEnv)
 	}
 	return be, nil
@@ -267,33 +269,11 @@ func destination(e *studies.Evaluator) graph.Destination {
 	return graph.Destination{URL: e.BaseURL.V, KeyEnv: e.APIKeyEnv.V}
 }
 
-func host(base string) string {
-	u, err := url.Parse(base)
-	if err != nil || u.Host == "" {
-		return base
-	}
-	return strings.ToLower(u.Host)
-}
-
-// Loopback reports whether a base URL is on this machine.
-func loopback(base string) bool {
-	u, err := url.Parse(base)
-	if err != nil {
-		return false
-	}
-	h := u.Hostname()
-	return h == "localhost" || h == "::1" || strings.HasPrefix(h, "127.")
-}
-
 // evaluatorParams are the settings that can change an answer.
 func evaluatorParams(p *params, e *studies.Evaluator) {
 	be := settings(e)
 	p.add("evaluator model", be.Model, e.Model.Origin())
-	provider := "lexical"
-	if be.Provider != "lexical" {
-		provider = host(be.BaseURL)
-	}
-	p.add("evaluator provider", provider, e.BaseURL.Origin())
+	p.add("evaluator provider", be.Identity(), e.BaseURL.Origin())
 	if be.Temperature != nil {
 		p.add("evaluator temperature", *be.Temperature, e.Temperature.Origin())
 	}

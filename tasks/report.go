@@ -210,7 +210,7 @@ func whoAnswers(e *studies.Evaluator) string {
 	if e.Provider.V == "lexical" {
 		return "the lexical baseline"
 	}
-	return e.Model.V + " at " + host(e.BaseURL.V)
+	return e.Model.V + " at " + settings(e).Host()
 }
 
 // clustering gathers what the page shows of one clustering beside its scores.

@@ -93,7 +93,7 @@ func (p *peer) unlock() { <-p.turn }
 type pace struct{ first, most time.Duration }
 
 func (e Evaluator) pace() pace {
-	if e.loopback() {
+	if e.Loopback() {
 		return pace{50 * time.Millisecond, 2 * time.Second}
 	}
 	return pace{time.Second, time.Minute}
@@ -183,7 +183,7 @@ func (s *session) call(ctx context.Context, doing string, limit time.Duration, f
 
 // explain turns what a call returned into advice.
 func (s *session) explain(doing string, x *exchange, err error) *APIError {
-	e := &APIError{Doing: doing, Host: s.e.host(), Status: x.status, After: retryAfter(x.after, s.now()), Err: err}
+	e := &APIError{Doing: doing, Host: s.e.Host(), Status: x.status, After: retryAfter(x.after, s.now()), Err: err}
 	var api *openai.APIError
 	var plain *openai.RequestError
 	message := ""

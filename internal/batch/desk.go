@@ -51,7 +51,7 @@ func NewDesk(kv KV, files Files, opts DeskOptions) *Desk {
 // Register makes sure that the ledger knows reqs. It changes nothing about
 // those that it knows, and sends nothing.
 func (d *Desk) Register(ctx context.Context, e Evaluator, reqs []Request) error {
-	p := d.peers.get(e.provider())
+	p := d.peers.get(e.Identity())
 	if err := p.lock(ctx); err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (s *session) grace() time.Duration {
 	switch {
 	case s.opts.Grace > 0:
 		return s.opts.Grace
-	case s.e.loopback():
+	case s.e.Loopback():
 		return 250 * time.Millisecond
 	}
 	return time.Minute
@@ -152,7 +152,7 @@ func (d *Desk) Advance(ctx context.Context, e Evaluator, reqs []Request) (Progre
 	if u, err := url.Parse(e.BaseURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return Progress{}, fmt.Errorf("evaluator %q: base_url %q is no http or https address; it should look like https://api.openai.com/v1", e.Name, e.BaseURL)
 	}
-	s := &session{Desk: d, e: e, peer: d.peers.get(e.provider()), waits: map[string]time.Time{}, uncertain: map[string]string{}}
+	s := &session{Desk: d, e: e, peer: d.peers.get(e.Identity()), waits: map[string]time.Time{}, uncertain: map[string]string{}}
 	if err := s.peer.lock(ctx); err != nil {
 		return Progress{}, err
 	}

@@ -10,7 +10,7 @@ import (
 // next Advance downloads the file once more and buys nothing. What the server
 // no longer has is sent again only where answers cost nothing.
 func (d *Desk) Reopen(ctx context.Context, e Evaluator, keys []string) (int, error) {
-	p := d.peers.get(e.provider())
+	p := d.peers.get(e.Identity())
 	if err := p.lock(ctx); err != nil {
 		return 0, err
 	}

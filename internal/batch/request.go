@@ -40,7 +40,7 @@ type Limits struct {
 
 // String names the evaluator without its key, so that no format verb shows it.
 func (e Evaluator) String() string {
-	return fmt.Sprintf("%s (%s at %s)", e.Name, e.Model, e.provider())
+	return fmt.Sprintf("%s (%s at %s)", e.Name, e.Model, e.Identity())
 }
 
 // GoString is String, for %#v.
@@ -135,7 +135,7 @@ func NewRequest(e Evaluator, p PromptParts) Request {
 	h := sha256.New()
 	line := func(label, value string) { fmt.Fprintf(h, "%s %+q\n", label, value) }
 	line("model", e.Model)
-	line("provider", e.provider())
+	line("provider", e.Identity())
 	line("temperature", temperature)
 	line("reasoning_effort", e.ReasoningEffort)
 	line("max_completion_tokens", strconv.Itoa(limit))
@@ -179,17 +179,17 @@ func Reasoning(model string) bool {
 	return false
 }
 
-// provider is the name under which answers of this evaluator are kept: the
+// Identity is the name under which answers of this evaluator are kept: the
 // host of its base URL, or the provider as set.
-func (e Evaluator) provider() string {
+func (e Evaluator) Identity() string {
 	if e.Provider != "" && e.Provider != "openai" {
 		return e.Provider
 	}
-	return e.host()
+	return e.Host()
 }
 
-// host is the host (and port) of the base URL in lower case.
-func (e Evaluator) host() string {
+// Host is the host (and port) of the base URL in lower case.
+func (e Evaluator) Host() string {
 	u, err := url.Parse(e.BaseURL)
 	if err != nil || u.Host == "" {
 		return e.BaseURL
@@ -215,8 +215,8 @@ func (e Evaluator) place() string {
 // has forgotten may be sent again without asking.
 func (e Evaluator) free() bool { return e.Provider == "lexical" }
 
-// loopback reports whether the server is on this machine.
-func (e Evaluator) loopback() bool {
+// Loopback reports whether the server is on this machine.
+func (e Evaluator) Loopback() bool {
 	u, err := url.Parse(e.BaseURL)
 	if err != nil {
 		return false

@@ -81,7 +81,7 @@ func (s *session) room() (limit int64, alone bool, err error) {
 	}
 	if l.Until.After(s.now()) {
 		s.hold = l.Until
-		s.note("%s holds as many prompt tokens of %s as the account may enqueue; sending more at %s", s.e.host(), s.e.Model, l.Until.Local().Format(time.TimeOnly))
+		s.note("%s holds as many prompt tokens of %s as the account may enqueue; sending more at %s", s.e.Host(), s.e.Model, l.Until.Local().Format(time.TimeOnly))
 		return 0, true, nil
 	}
 	open, err := s.openIntents()
@@ -137,7 +137,7 @@ func (s *session) dispatch(ctx context.Context, keys []string, rows []row, file 
 		return fmt.Errorf("drawing an id for a batch file: %w", err)
 	}
 	in := &intent{
-		ID: hex.EncodeToString(id[:]), Provider: s.e.provider(), Place: s.e.place(), Host: s.e.host(),
+		ID: hex.EncodeToString(id[:]), Provider: s.e.Identity(), Place: s.e.place(), Host: s.e.Host(),
 		Evaluator: s.e.Name, Model: s.e.Model, Requests: len(keys), Bytes: int64(len(file)), Created: s.now(),
 	}
 	in.KeyMark = keyMark(in.ID, s.e.APIKey)
@@ -152,7 +152,7 @@ func (s *session) dispatch(ctx context.Context, keys []string, rows []row, file 
 		return soft(err, up.ID != "")
 	})
 	if err == nil && up.ID == "" {
-		err = &APIError{Doing: "uploading a batch file", Host: s.e.host(), Err: errors.New("the reply names no file")}
+		err = &APIError{Doing: "uploading a batch file", Host: s.e.Host(), Err: errors.New("the reply names no file")}
 	}
 	var refused *APIError
 	if errors.As(err, &refused) && refused.Refused {
@@ -193,7 +193,7 @@ func (s *session) create(ctx context.Context, in *intent) error {
 		return soft(err, b.ID != "")
 	})
 	if err == nil && b.ID == "" {
-		err = &APIError{Doing: doing, Host: s.e.host(), Err: errors.New("the reply names no batch")}
+		err = &APIError{Doing: doing, Host: s.e.Host(), Err: errors.New("the reply names no batch")}
 	}
 	if err == nil {
 		s.opts.Log.Info("batch created", "batch", b.ID, "intent", in.ID, "requests", in.Requests)
