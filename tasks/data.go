@@ -53,21 +53,30 @@ func ReadResponses(path string) ([]Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	raws, err := decodeResponses(data)
+	out, err := ParseResponses(data)
 	if err != nil {
 		return nil, fmt.Errorf("reading responses from %s: %w", path, err)
+	}
+	return out, nil
+}
+
+// ParseResponses is ReadResponses for the content of a file.
+func ParseResponses(data []byte) ([]Response, error) {
+	raws, err := decodeResponses(data)
+	if err != nil {
+		return nil, err
 	}
 	out := make([]Response, len(raws))
 	for i, raw := range raws {
 		if raw.FullResponse == nil {
-			return nil, fmt.Errorf("reading responses from %s: response %d has no full_response", path, i)
+			return nil, fmt.Errorf("response %d has no full_response", i)
 		}
 		r := Response{Index: i, QuestionID: scalar(raw.QuestionID), Category: raw.Category, Question: raw.Question, Text: *raw.FullResponse}
 		r.Think.Start, r.Think.End, r.Closed = llm.Thinking(r.Text)
 		out[i] = r
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("reading responses from %s: the file holds no responses", path)
+		return nil, errors.New("the file holds no responses")
 	}
 	return out, nil
 }

@@ -37,13 +37,14 @@ func FuzzResponses(f *testing.F) {
 				t.Fatalf("the thinking of %q is [%d, %d)", text, start, end)
 			}
 			at := start
-			chars := runeCounter{text: text}
-			for _, s := range llm.Sentences(text, start, end, 1) {
+			spans := llm.Sentences(text, start, end, 1)
+			chars := llm.CharSpans(text, spans)
+			for i, s := range spans {
 				if s.Start < at || s.End <= s.Start || s.End > end {
 					t.Fatalf("a sentence of %q is %v, after %d, in [%d, %d)", text, s, at, start, end)
 				}
 				at = s.End
-				if got, want := chars.at(s.Start), utf8.RuneCountInString(text[:s.Start]); got != want {
+				if got, want := chars[i].Start, utf8.RuneCountInString(text[:s.Start]); got != want {
 					t.Fatalf("byte %d of %q is character %d, not %d", s.Start, text, want, got)
 				}
 				if !utf8.ValidString(text[s.Start:s.End]) {

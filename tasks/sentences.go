@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"unicode/utf8"
 
 	"clusterflow/cache"
 	"clusterflow/graph"
@@ -139,8 +138,9 @@ func (t *sentences) encode(tok *llm.Tokenizer, r Response, info *DataInfo) (shar
 	info.Tokens += limit
 	var out []Sentence
 	first, last := -1, 0
-	chars := runeCounter{text: r.Text}
-	for _, s := range llm.Sentences(r.Text, r.Think.Start, r.Think.End, t.model.Dataset.MinWords.V) {
+	spans := llm.Sentences(r.Text, r.Think.Start, r.Think.End, t.model.Dataset.MinWords.V)
+	chars := llm.CharSpans(r.Text, spans)
+	for i, s := range spans {
 		start, end := enc.TokenSpan(s.Start, s.End)
 		if start >= end {
 			info.InsideToken++
@@ -162,7 +162,7 @@ func (t *sentences) encode(tok *llm.Tokenizer, r Response, info *DataInfo) (shar
 		out = append(out, Sentence{
 			Response: r.Index, Index: len(out), QuestionID: r.QuestionID, Category: r.Category,
 			Text: r.Text[s.Start:s.End], Bytes: [2]int{s.Start, s.End},
-			Chars: [2]int{chars.at(s.Start), chars.at(s.End)}, Tokens: [2]int{from, end},
+			Chars: [2]int{chars[i].Start, chars[i].End}, Tokens: [2]int{from, end},
 		})
 	}
 	if len(out) == 0 {
@@ -223,20 +223,4 @@ func (t *sentences) write(job *graph.Job, ranked []Response, lines []shardLine, 
 	job.Note("sentences", strconv.Itoa(info.Sentences))
 	job.Note("tokens", strconv.Itoa(info.Tokens))
 	return nil
-}
-
-// runeCounter turns byte offsets that only grow into code-point offsets.
-type runeCounter struct {
-	text  string
-	bytes int
-	runes int
-}
-
-func (c *runeCounter) at(offset int) int {
-	if offset < c.bytes {
-		return utf8.RuneCountInString(c.text[:offset])
-	}
-	c.runes += utf8.RuneCountInString(c.text[c.bytes:offset])
-	c.bytes = offset
-	return c.runes
 }

@@ -20,7 +20,8 @@ var imports = map[string][]string{
 		"cache", "graph", "studies", "internal/batch", "internal/batchd", "internal/cluster",
 		"internal/judge", "internal/linalg", "internal/llm", "internal/report",
 	},
-	"bench/scale": {"cache", "graph", "studies", "tasks"},
+	"bench/tokenize": {"internal/llm"},
+	"bench/scale":    {"cache", "graph", "studies", "tasks"},
 	"cmd/clusterflow": {
 		"cache", "graph", "studies", "tasks", "internal/batch", "internal/batchd", "internal/cluster",
 		"internal/judge", "internal/linalg", "internal/llm", "internal/report",

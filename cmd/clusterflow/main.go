@@ -119,6 +119,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 		a.cacheCommand(),
 		a.doctorCommand(),
 		a.versionCommand(),
+		a.debugCommand(),
 	)
 	err := root.ExecuteContext(ctx)
 	var exit *exitError

@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"strings"
 	"testing"
 	"testing/fstest"
 	"unicode/utf8"
@@ -77,14 +78,46 @@ func FuzzRoundTrip(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// x/text agrees but for its bound on runs of combining marks, which
-		// puts in U+034F; added tokens are cut out before normalisation.
-		want := norm.NFC.String(text)
-		if len(tok.raw.tokens) > 0 && containsToken(tok, text) {
-			return
+		checkNormalized(t, tok, text, got)
+	})
+}
+
+// checkNormalized holds that got is text in NFC, by x/text where that agrees: it
+// bounds runs of combining marks by U+034F, and knows characters that are newer
+// than the version in use. Added tokens are cut out before normalisation.
+func checkNormalized(t *testing.T, tok *Tokenizer, text, got string) {
+	t.Helper()
+	if !tok.nfc {
+		if got != text {
+			t.Fatalf("%+q came back as %+q", text, got)
 		}
-		if utf8.ValidString(text) && got != want && len([]rune(text)) <= 30 {
-			t.Fatalf("%+q came back as %+q, want %+q", text, got, want)
+		return
+	}
+	if containsToken(tok, text) || !utf8.ValidString(text) || len([]rune(text)) > 30 || strings.ContainsFunc(text, func(r rune) bool { return !normalizes(r) }) {
+		return
+	}
+	if want := norm.NFC.String(text); got != want {
+		t.Fatalf("%+q came back as %+q, want %+q", text, got, want)
+	}
+}
+
+// FuzzRealRoundTrip is FuzzRoundTrip with the published tokenizers.
+func FuzzRealRoundTrip(f *testing.F) {
+	f.Add("Let me think... it's 3.14159\r\n\r\n  x \t\u00a0y<think>'ſ'S \u0344\u0958e\u0301\u1100\u1161\u11a8 \U0001f44d\U0001f3fd")
+	f.Add("<|im_start|>user\n你好，世界！<|im_end|><|eot_id|> العربية \u0663\u0664\u0665\u0666 \ufeff\u0085\u1ac5\u0301")
+	toks := []*Tokenizer{realTokenizer(f, "qwen2.5"), realTokenizer(f, "llama-3")}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, tok := range toks {
+			e, err := tok.Encode(text, "false")
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkOffsets(t, text, e)
+			got, err := tok.Decode(e.IDs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkNormalized(t, tok, text, got)
 		}
 	})
 }

@@ -3,17 +3,20 @@ package llm
 import (
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 )
 
 // normalizeNFC brings a piece of text that begins at byte base of the original
-// to Unicode normalization form C (UAX #15), and remembers what it changed.
+// to Unicode normalization form C (UAX #15) in the version of [normalizable],
+// and remembers what it changed.
 //
-// x/text's own conversion puts a U+034F into runs of more than 30 combining
-// marks (the Stream-Safe Text Format), which tokenizers do not; so x/text only
-// says where nothing changes, and composes pairs.
+// x/text's own conversion knows later characters and puts a U+034F into runs of
+// more than 30 combining marks (the Stream-Safe Text Format), which tokenizers
+// do not; so x/text only says where nothing changes, and composes pairs. (What
+// is composed by the newer version is composed by the older one too.)
 func normalizeNFC(text string, base int) aligned {
 	p := aligned{text: text, base: base}
 	same := norm.NFC.QuickSpanString(text)
@@ -46,22 +49,26 @@ func normalizeNFC(text string, base int) aligned {
 func segmentEnd(text string, from int) int {
 	for i := from; i < len(text); {
 		r, n := utf8.DecodeRuneInString(text[i:])
-		if i > from && (r == utf8.RuneError && n == 1 || norm.NFC.PropertiesString(text[i:]).BoundaryBefore()) {
+		if i > from && (r == utf8.RuneError && n == 1 || !normalizes(r) || norm.NFC.PropertiesString(text[i:]).BoundaryBefore()) {
 			return i
 		}
 		i += n
-		if r == utf8.RuneError && n == 1 {
+		if r == utf8.RuneError && n == 1 || !normalizes(r) {
 			return i
 		}
 	}
 	return len(text)
 }
 
+// normalizes reports whether normalisation knows the character, which else
+// stands for itself and keeps what is before it from what is after it.
+func normalizes(r rune) bool { return r < 0x300 || unicode.Is(normalizable(), r) }
+
 // composeNFC returns the composed form of one segment: full canonical
 // decomposition, marks in the order of their combining classes, then pairs
 // composed from the left (UAX #15, definitions D105 to D117).
 func composeNFC(segment string) string {
-	if !utf8.ValidString(segment) {
+	if r, _ := utf8.DecodeRuneInString(segment); !normalizes(r) || !utf8.ValidString(segment) {
 		return segment
 	}
 	type char struct {

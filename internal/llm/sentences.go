@@ -6,9 +6,6 @@ import (
 	"unicode/utf8"
 )
 
-// Span is a range of bytes [Start, End) of a text.
-type Span struct{ Start, End int }
-
 // The marks around the thinking part of a response.
 const (
 	thinkOpen  = "<think>"

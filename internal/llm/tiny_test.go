@@ -83,7 +83,7 @@ func trainTokenizer(t *testing.T, text string, size int) []byte {
 	}
 	counts := map[string]int{}
 	for text != "" {
-		n := splitWord(text, 1)
+		n := splitter{1, unicodeClasses()}.next(text)
 		counts[text[:n]]++
 		text = text[n:]
 	}

@@ -3,6 +3,7 @@ package llm
 import (
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"sort"
 	"sync"
@@ -54,6 +55,23 @@ func OpenTokenizer(fsys fs.FS) (*Tokenizer, error) {
 	t, err := newTokenizer(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading the tokenizer: %w", err)
+	}
+	return t, nil
+}
+
+// TokenizerOf reads the tokenizer of a source as [Open] takes it, of which the
+// weights need not be there.
+func TokenizerOf(source string) (*Tokenizer, error) {
+	if source == BuiltinTiny {
+		return OpenTokenizer(tinyFiles())
+	}
+	dir, err := findSource(source)
+	if err != nil {
+		return nil, err
+	}
+	t, err := OpenTokenizer(os.DirFS(dir))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	return t, nil
 }
@@ -189,7 +207,7 @@ func (e *encoder) part(p aligned) {
 			return
 		}
 		for a < b {
-			end := a + e.t.split(p.text[a:b])
+			end := a + e.t.split.next(p.text[a:b])
 			e.word(&p, a, end)
 			a = end
 		}

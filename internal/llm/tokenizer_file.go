@@ -161,7 +161,7 @@ func (c *component) normalizer() (nfc bool, err error) {
 }
 
 // preTokenizer returns how text is split: by a known pattern, then to bytes.
-func (c *component) preTokenizer() (splitter, error) {
+func (c *component) preTokenizer() (split splitter, err error) {
 	var parts []component
 	if c != nil {
 		parts = []component{*c}
@@ -169,35 +169,35 @@ func (c *component) preTokenizer() (splitter, error) {
 			parts = c.Pretokenizers
 		}
 	}
-	var split splitter
 	byteLevel := false
 	for _, p := range parts {
 		switch {
-		case p.Type == "Split" && split == nil && !byteLevel:
+		case p.Type == "Split" && split.numerals == 0 && !byteLevel:
 			if p.Pattern.Regex == nil {
-				return nil, fmt.Errorf("tokenizer.json: the pre-tokenizer Split has no Regex pattern; known are\n  %s", knownPatterns())
+				return split, fmt.Errorf("tokenizer.json: the pre-tokenizer Split has no Regex pattern; known are\n  %s", knownPatterns())
 			}
-			if split = splitters[*p.Pattern.Regex]; split == nil {
-				return nil, fmt.Errorf("tokenizer.json: the Split pattern\n  %s\nis not known here; known are\n  %s", *p.Pattern.Regex, knownPatterns())
+			if split.numerals = splitPatterns[*p.Pattern.Regex]; split.numerals == 0 {
+				return split, fmt.Errorf("tokenizer.json: the Split pattern\n  %s\nis not known here; known are\n  %s", *p.Pattern.Regex, knownPatterns())
 			}
 			if p.Behavior != "Isolated" && p.Behavior != "Removed" || p.Invert != (p.Behavior == "Removed") {
-				return nil, fmt.Errorf("tokenizer.json: the pre-tokenizer Split with behavior %q and invert %v is not known here; Isolated is", p.Behavior, p.Invert)
+				return split, fmt.Errorf("tokenizer.json: the pre-tokenizer Split with behavior %q and invert %v is not known here; Isolated is", p.Behavior, p.Invert)
 			}
 		case p.Type == "ByteLevel" && !byteLevel:
 			if p.AddPrefixSpace {
-				return nil, errors.New("tokenizer.json: the pre-tokenizer ByteLevel with add_prefix_space is not known here")
+				return split, errors.New("tokenizer.json: the pre-tokenizer ByteLevel with add_prefix_space is not known here")
 			}
 			if p.UseRegex == nil || *p.UseRegex {
-				return nil, errors.New("tokenizer.json: the pre-tokenizer ByteLevel with its own pattern (use_regex) is not known here; a Split before it with use_regex = false is")
+				return split, errors.New("tokenizer.json: the pre-tokenizer ByteLevel with its own pattern (use_regex) is not known here; a Split before it with use_regex = false is")
 			}
 			byteLevel = true
 		default:
-			return nil, fmt.Errorf("tokenizer.json: the pre-tokenizer %q at this place is not known here; a Split followed by ByteLevel is", p.Type)
+			return split, fmt.Errorf("tokenizer.json: the pre-tokenizer %q at this place is not known here; a Split followed by ByteLevel is", p.Type)
 		}
 	}
-	if split == nil || !byteLevel {
-		return nil, errors.New("tokenizer.json: its pre-tokenizer is not a Split followed by ByteLevel, the only kind known here (byte-level BPE)")
+	if split.numerals == 0 || !byteLevel {
+		return split, errors.New("tokenizer.json: its pre-tokenizer is not a Split followed by ByteLevel, the only kind known here (byte-level BPE)")
 	}
+	split.classes = unicodeClasses()
 	return split, nil
 }
 

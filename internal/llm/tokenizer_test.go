@@ -11,7 +11,10 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/rangetable"
 )
 
 // realTokenizer opens one of the published tokenizers, and skips without them.
@@ -108,6 +111,14 @@ func TestRustLibraryIDs(t *testing.T) {
 		{"qwen2.5", "  \n\n  x \t\u00a0y   ", []int32{18611, 220, 856, 7018, 4102, 88, 262}, []Span{{0, 4}, {4, 5}, {5, 7}, {7, 9}, {9, 10}, {10, 11}, {11, 14}}},
 		{"qwen2.5", "\u1100\u1161\u11a8", []int32{126317}, []Span{{0, 3}}}, // library: {0, 1}
 		{"qwen2.5", "\u0344x\u0958", []int32{136, 230, 53839, 87, 64704, 5502, 120}, []Span{{0, 1}, {0, 1}, {0, 1}, {1, 2}, {2, 3}, {2, 3}, {2, 3}}},
+		// Unicode 16 made U+13A9C a letter and the library knows; U+088F is of Unicode 17.
+		{"qwen2.5", "\U00013a9c's x", []int32{124373, 103, 250, 594, 856}, []Span{{0, 1}, {0, 1}, {0, 1}, {1, 3}, {3, 5}}},
+		{"qwen2.5", "\u088f's x", []int32{156, 95, 237, 6, 82, 856}, []Span{{0, 1}, {0, 1}, {0, 1}, {1, 2}, {2, 3}, {3, 5}}},
+		// Its normalization is of Unicode 9: these marks of later versions stay where they are.
+		{"qwen2.5", "a\u0d3b\u0335", []int32{64, 33739, 119, 136, 113}, []Span{{0, 1}, {1, 2}, {1, 2}, {2, 3}, {2, 3}}},
+		{"qwen2.5", "a\u1ac5\u0301", []int32{64, 157, 104, 227, 53839}, []Span{{0, 1}, {1, 2}, {1, 2}, {1, 2}, {2, 3}}},
+		{"qwen2.5", "\U00011935\U00011930", []int32{128240, 97, 113, 128240, 97, 108}, []Span{{0, 1}, {0, 1}, {0, 1}, {1, 2}, {1, 2}, {1, 2}}},
+		{"llama-3", "\U00013a9c's x", []int32{172, 241, 103, 250, 596, 865}, []Span{{0, 1}, {0, 1}, {0, 1}, {0, 1}, {1, 3}, {3, 5}}},
 		{"llama-3", "\u0663\u0664\u0665\u0666 \u00bd\u00b2\u2167", []int32{117413, 124079, 124043, 149, 99, 220, 27154, 30556, 71567, 100}, []Span{{0, 1}, {1, 2}, {2, 3}, {3, 4}, {3, 4}, {4, 5}, {5, 6}, {6, 7}, {7, 8}, {7, 8}}},
 		{"llama-3", "cafe\u0301 x", []int32{936, 1897, 54939, 865}, []Span{{0, 2}, {2, 4}, {4, 5}, {5, 7}}}, // no NFC in this file
 		{"llama-3", "a\u0085b c\u0085\u0085d", []int32{64, 116360, 65, 272, 116360, 116360, 67}, []Span{{0, 1}, {1, 2}, {2, 3}, {3, 5}, {5, 6}, {6, 7}, {7, 8}}},
@@ -126,6 +137,48 @@ func TestRustLibraryIDs(t *testing.T) {
 		if !slices.Equal(e.IDs, c.ids) || !slices.Equal(offsets, c.offsets) {
 			t.Errorf("%s: %+q\n got %v %v\nwant %v %v", c.tokenizer, c.text, e.IDs, offsets, c.ids, c.offsets)
 		}
+	}
+}
+
+// The pinned classes are Go's for every character that Go's tables and
+// Unicode 16 both know, and no character is of two classes.
+func TestUnicodeClasses(t *testing.T) {
+	table := unicodeClasses()
+	for _, set := range [][][2]rune{letters, numbers} {
+		last := rune(-1)
+		for _, r := range set {
+			if r[0] <= last || r[1] < r[0] {
+				t.Fatalf("range %x follows %x", r, last)
+			}
+			last = r[1]
+		}
+	}
+	known := rangetable.Assigned("15.0.0")
+	n := map[class]int{}
+	for r := range rune(utf8.MaxRune + 1) {
+		got := other
+		if int(r) < len(table) {
+			got = table[r]
+		}
+		n[got]++
+		want := other
+		switch {
+		case unicode.IsLetter(r):
+			want = letter
+		case unicode.IsNumber(r):
+			want = number
+		case r == '\n' || r == '\r':
+			want = newline
+		case unicode.IsSpace(r):
+			want = space
+		}
+		if got != want && unicode.Is(known, r) {
+			t.Errorf("%U is of class %d, in Go's tables of %d", r, got, want)
+		}
+	}
+	// Counted with the library, a pattern for each class.
+	if n[letter] != 141028 || n[number] != 1911 || n[space]+n[newline] != 25 {
+		t.Errorf("%d letters, %d numbers, %d spaces; want 141028, 1911, 25", n[letter], n[number], n[space]+n[newline])
 	}
 }
 
