@@ -118,7 +118,7 @@ func (c *checker) stamps() error {
 		return fmt.Errorf("checking the stamps: %w", err)
 	default:
 		blobs, files, err := decodeStamps(data)
-		c.r.Stamps = len(blobs) + len(files)
+		c.r.Stamps = len(blobs)/blobEntry + len(files)
 		if err != nil {
 			p := c.found(Problem{Part: "stamps", Name: c.s.stamps.path, Text: err.Error() + "; it is not used"})
 			if c.o.Repair {

@@ -1,15 +1,10 @@
 package cache
 
 import (
-	"bytes"
 	"fmt"
-	"hash/crc32"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -73,10 +68,10 @@ type stamps struct {
 	path string
 	now  func() time.Time
 
-	mu      sync.Mutex
+	mu      sync.RWMutex
 	loaded  bool
 	from    stamp // of the file that was loaded, to see another process's changes
-	blobs   map[Digest]stamp
+	blobs   blobStamps
 	files   map[string]stampedFile
 	dirty   bool
 	saved   time.Time
@@ -88,18 +83,23 @@ func newStamps(dir string, now func() time.Time) *stamps {
 }
 
 func (s *stamps) blob(d Digest) (stamp, bool) {
+	s.mu.RLock()
+	if s.loaded { // many ask at once
+		defer s.mu.RUnlock()
+		return s.blobs.get(d)
+	}
+	s.mu.RUnlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.load()
-	st, ok := s.blobs[d]
-	return st, ok
+	return s.blobs.get(d)
 }
 
 func (s *stamps) setBlob(d Digest, st stamp) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.load()
-	s.blobs[d] = st
+	s.blobs.set(d, st)
 	s.changed()
 }
 
@@ -107,8 +107,7 @@ func (s *stamps) dropBlob(d Digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.load()
-	if _, ok := s.blobs[d]; ok {
-		delete(s.blobs, d)
+	if s.blobs.drop(d) {
 		s.changed()
 	}
 }
@@ -174,7 +173,7 @@ func (s *stamps) load() {
 		return
 	}
 	s.loaded = true
-	s.blobs, s.files = map[Digest]stamp{}, map[string]stampedFile{}
+	s.files = map[string]stampedFile{}
 	s.merge()
 }
 
@@ -198,15 +197,7 @@ func (s *stamps) merge() {
 	if err != nil {
 		return
 	}
-	if len(s.blobs) == 0 && len(s.files) == 0 {
-		s.blobs, s.files = blobs, files
-		return
-	}
-	for d, st := range blobs {
-		if have, ok := s.blobs[d]; !ok || have.taken < st.taken {
-			s.blobs[d] = st
-		}
-	}
+	s.blobs.rebase(blobs)
 	for p, f := range files {
 		if have, ok := s.files[p]; !ok || have.stamp.taken < f.stamp.taken {
 			s.files[p] = f
@@ -220,7 +211,7 @@ func (s *stamps) save() error {
 	if err := unix.Stat(s.path, &st); err == nil && !s.from.same(fileStamp(&st, s.saved)) {
 		s.merge() // another apply saved while this one was suspended
 	}
-	if err := replaceFile(s.path, encodeStamps(s.blobs, s.files)); err != nil {
+	if err := replaceFile(s.path, encodeStamps(&s.blobs, s.files)); err != nil {
 		return err
 	}
 	if err := unix.Stat(s.path, &st); err == nil {
@@ -228,104 +219,6 @@ func (s *stamps) save() error {
 	}
 	s.dirty = false
 	return nil
-}
-
-// The file is text, one entry a line: kind, digest, device, inode, size, mtime,
-// ctime, time of the stamp, and for source files the quoted path. The first
-// line holds the CRC-32C of the rest: a wrong bit must not vouch for a file.
-const stampsHeader = "clusterflow stamps 1 "
-
-func encodeStamps(blobs map[Digest]stamp, files map[string]stampedFile) []byte {
-	var b bytes.Buffer
-	b.Grow(160 * (len(blobs) + len(files)))
-	line := make([]byte, 0, 256)
-	entry := func(kind byte, d Digest, st stamp) {
-		line = append(line[:0], kind, ' ')
-		line = append(line, d.String()...)
-		for _, v := range []uint64{st.dev, st.ino} {
-			line = strconv.AppendUint(append(line, ' '), v, 10)
-		}
-		for _, v := range []int64{st.size, st.mtime, st.ctime, st.taken} {
-			line = strconv.AppendInt(append(line, ' '), v, 10)
-		}
-	}
-	for _, d := range slices.SortedFunc(maps.Keys(blobs), func(a, b Digest) int { return bytes.Compare(a[:], b[:]) }) {
-		entry('b', d, blobs[d])
-		b.Write(append(line, '\n'))
-	}
-	for _, p := range slices.Sorted(maps.Keys(files)) {
-		entry('f', files[p].digest, files[p].stamp)
-		line = strconv.AppendQuote(append(line, ' '), p)
-		b.Write(append(line, '\n'))
-	}
-	return sumStamps(b.Bytes())
-}
-
-func sumStamps(body []byte) []byte {
-	head := fmt.Sprintf("%s%08x\n", stampsHeader, crc32.Checksum(body, castagnoli))
-	return append([]byte(head), body...)
-}
-
-func decodeStamps(data []byte) (map[Digest]stamp, map[string]stampedFile, error) {
-	head, body, _ := bytes.Cut(data, []byte("\n"))
-	if string(head) != fmt.Sprintf("%s%08x", stampsHeader, crc32.Checksum(body, castagnoli)) {
-		return nil, nil, fmt.Errorf("stamps: header %.60q does not match the content", head)
-	}
-	blobs, files := make(map[Digest]stamp, len(body)/140), map[string]stampedFile{}
-	for len(body) > 0 {
-		line, rest, _ := bytes.Cut(body, []byte("\n"))
-		body = rest
-		d, st, path, err := decodeStamp(line)
-		switch {
-		case err != nil:
-			return nil, nil, err
-		case line[0] == 'b' && path == "":
-			blobs[d] = st
-		case line[0] == 'f' && path != "":
-			files[path] = stampedFile{st, d}
-		default:
-			return nil, nil, fmt.Errorf("stamps: line %.80q is of no known kind", line)
-		}
-	}
-	return blobs, files, nil
-}
-
-// decodeStamp reads one line; the path of a blob's is empty.
-func decodeStamp(line []byte) (d Digest, st stamp, path string, err error) {
-	fail := func(what string) (Digest, stamp, string, error) {
-		return Digest{}, stamp{}, "", fmt.Errorf("stamps: line %.80q: %s", line, what)
-	}
-	if len(line) < 67 || line[1] != ' ' || line[66] != ' ' {
-		return fail("too short")
-	}
-	if err := d.UnmarshalText(line[2:66]); err != nil {
-		return fail(err.Error())
-	}
-	rest := line[67:]
-	for i, p := range []*int64{nil, nil, &st.size, &st.mtime, &st.ctime, &st.taken} {
-		field, more, found := bytes.Cut(rest, []byte(" "))
-		if !found && i < 5 {
-			return fail("too few fields")
-		}
-		rest = more
-		switch i {
-		case 0:
-			st.dev, err = strconv.ParseUint(string(field), 10, 64)
-		case 1:
-			st.ino, err = strconv.ParseUint(string(field), 10, 64)
-		default:
-			*p, err = strconv.ParseInt(string(field), 10, 64)
-		}
-		if err != nil {
-			return fail(err.Error())
-		}
-	}
-	if len(rest) > 0 {
-		if path, err = strconv.Unquote(string(rest)); err != nil {
-			return fail("the path is not quoted")
-		}
-	}
-	return d, st, path, nil
 }
 
 // fileDigest returns the SHA-256 and the size of a source file, hashing it only

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -206,22 +207,75 @@ func TestFileDigestErrors(t *testing.T) {
 }
 
 func FuzzStamps(f *testing.F) {
-	one := map[Digest]stamp{Sum(nil): {1, 2, 3, -4, 5, 6}}
+	one := new(blobStamps)
+	one.set(Sum(nil), stamp{1, 2, 3, -4, 5, 6})
 	f.Add(encodeStamps(one, map[string]stampedFile{"/a b\n": {stamp{size: 9}, Sum(nil)}}))
-	f.Add(encodeStamps(nil, nil))
+	f.Add(encodeStamps(new(blobStamps), nil))
 	f.Add([]byte("clusterflow stamps 1 00000000\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		// Give any body a right sum, or the fuzzer never gets past it.
 		_, body, _ := bytes.Cut(data, []byte("\n"))
-		for _, in := range [][]byte{data, append(encodeStamps(nil, nil)[:len(stampsHeader)], data...), sumStamps(body)} {
+		for _, in := range [][]byte{data, sumStamps(0, body), sumStamps(1, body), sumStamps(len(body)/blobEntry, body)} {
 			blobs, files, err := decodeStamps(in)
 			if err != nil {
 				continue
 			}
-			b2, f2, err := decodeStamps(encodeStamps(blobs, files))
-			if err != nil || !reflect.DeepEqual(blobs, b2) || !reflect.DeepEqual(files, f2) {
+			b2, f2, err := decodeStamps(encodeStamps(&blobStamps{base: blobs}, files))
+			if err != nil || !bytes.Equal(blobs, b2) || !reflect.DeepEqual(files, f2) {
 				t.Fatalf("%v: %v %v came back as %v %v", err, blobs, files, b2, f2)
 			}
 		}
 	})
+}
+
+// The table of a file with changes beside it is what a plain map would be, also
+// after it was written and read.
+func TestBlobStamps(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	digest := func() Digest { return Sum([]byte{byte(rng.IntN(60))}) }
+	var table blobStamps
+	want := map[Digest]stamp{}
+	for step := range 3000 {
+		d := digest()
+		switch rng.IntN(8) {
+		case 0:
+			_, had := want[d]
+			if table.drop(d) != had {
+				t.Fatal("drop says otherwise")
+			}
+			delete(want, d)
+		case 1: // saved, and read by the next process
+			base, _, err := decodeStamps(encodeStamps(&table, nil))
+			must(t, err)
+			table = blobStamps{base: base}
+		default:
+			st := stamp{dev: rng.Uint64(), ino: rng.Uint64(), size: rng.Int64(), mtime: -rng.Int64(), ctime: rng.Int64(), taken: int64(step)}
+			table.set(d, st)
+			want[d] = st
+		}
+		d = digest()
+		st, ok := table.get(d)
+		if w, had := want[d]; ok != had || st != w {
+			t.Fatalf("step %d: %v %v, want %v %v", step, st, ok, w, had)
+		}
+	}
+	// Another process has saved: the later stamp of each stands, and what was
+	// dropped here stays so.
+	a, b, c := Sum([]byte("a")), Sum([]byte("b")), Sum([]byte("c"))
+	var mine, theirs blobStamps
+	mine.set(a, stamp{taken: 1})
+	mine.set(b, stamp{taken: 5})
+	mine.set(c, stamp{taken: 1})
+	mine.drop(c)
+	for _, d := range []Digest{a, b, c} {
+		theirs.set(d, stamp{taken: 3})
+	}
+	base, _, err := decodeStamps(encodeStamps(&theirs, nil))
+	must(t, err)
+	mine.rebase(base)
+	for d, want := range map[Digest]int64{a: 3, b: 5, c: 0} {
+		if st, _ := mine.get(d); st.taken != want {
+			t.Errorf("%s: the stamp of time %d stands, want %d", d.Short(), st.taken, want)
+		}
+	}
 }

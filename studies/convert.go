@@ -6,7 +6,6 @@ import (
 	"math"
 	"math/big"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -152,12 +151,10 @@ func oneOfNow(why string, later []string, now ...string) conv[string] {
 	}
 }
 
-var studyName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`)
-
 // folderName takes what can be a folder's name everywhere.
 func folderName(v cty.Value) (string, *problem) {
 	s, p := text(v)
-	if p == nil && !studyName.MatchString(s) {
+	if p == nil && (len(s) > 100 || !spelled(s, letters+digits+"_", letters+digits+"._-")) {
 		p = &problem{want: "a name of letters, digits, -, _ and . that begins with a letter or digit", got: v}
 	}
 	return s, p
@@ -181,12 +178,10 @@ func webAddress(v cty.Value) (string, *problem) {
 	return strings.TrimRight(s, "/"), nil
 }
 
-var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
 // environmentName takes the name of an environment variable.
 func environmentName(v cty.Value) (string, *problem) {
 	s, p := text(v)
-	if p == nil && !variableName.MatchString(s) {
+	if p == nil && !spelled(s, letters+"_", letters+digits+"_") {
 		return "", &problem{
 			summary: "Not the name of an environment variable",
 			advice:  `api_key_env names the environment variable that holds the key, e.g. "OPENAI_API_KEY". The key itself never belongs into a study.`,
@@ -278,4 +273,16 @@ func show(v any) string {
 		return "[" + strings.Join(parts, ", ") + "]"
 	}
 	return fmt.Sprint(v)
+}
+
+// Letters and digits that names are spelled with.
+const (
+	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	digits  = "0123456789"
+)
+
+// spelled reports whether s begins with a byte of first and goes on with bytes
+// of rest alone.
+func spelled(s, first, rest string) bool {
+	return s != "" && strings.IndexByte(first, s[0]) >= 0 && strings.Trim(s[1:], rest) == ""
 }

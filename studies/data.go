@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,7 +84,12 @@ func (d *decoder) datasetOf(r *reader) *Dataset {
 	return nil
 }
 
-var hubID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$`)
+// isHubID reports whether s reads NAME or OWNER/NAME.
+func isHubID(s string) bool {
+	part := func(s string) bool { return spelled(s, letters+digits, letters+digits+"._-") }
+	owner, name, two := strings.Cut(s, "/")
+	return part(owner) && (!two || part(name))
+}
 
 // source checks a model's source, and resolves a local directory.
 func (d *decoder) source(r *reader, v Value[string]) string {
@@ -109,7 +113,7 @@ func (d *decoder) source(r *reader, v Value[string]) string {
 		return path
 	case err == nil && info.IsDir():
 		r.errorf(v.Range, "Hub id or directory?", "There is a directory of this name. Write %q to read it.", "./"+s)
-	case !hubID.MatchString(s):
+	case !isHubID(s):
 		r.errorf(v.Range, fmt.Sprintf("Not the name of a model: %q", s), "%s", advice)
 	}
 	return s

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 
 	"github.com/hashicorp/hcl/v2"
@@ -111,8 +110,6 @@ var reserved = map[string][]string{
 	"evaluator":   {"submit-titles", "await-titles"},
 }
 
-var blockLabel = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
-
 // headers is the first pass: it sorts the blocks by type, checks their labels
 // and makes them known to expressions.
 func (d *decoder) headers(body *hclsyntax.Body) {
@@ -170,7 +167,7 @@ func (d *decoder) header(b *hclsyntax.Block, t *block) bool {
 		return true
 	}
 	label, at := b.Labels[0], b.LabelRanges[0]
-	if !blockLabel.MatchString(label) {
+	if !spelled(label, letters+"_", letters+digits+"_-") {
 		d.errorf(at, fmt.Sprintf("Label %q cannot be referred to", label), "A label has letters, digits, - and _, and begins with a letter.")
 		return false
 	}

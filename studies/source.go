@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -37,13 +38,15 @@ func parse(filename string, src []byte) (*hcl.File, hcl.Diagnostics) {
 }
 
 // blockStart is a line at the left margin that opens a block.
-var blockStart = regexp.MustCompile(`(?m)^[A-Za-z_][\w-]*([ \t]+("[^"\n]*"|[\w-]+))*[ \t]*\{`)
+var blockStart = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^[A-Za-z_][\w-]*([ \t]+("[^"\n]*"|[\w-]+))*[ \t]*\{`)
+})
 
 // blockErrors finds the first mistake of syntax of each top-level block. HCL
 // itself gives up after the first of the file.
 func blockErrors(filename string, src []byte) hcl.Diagnostics {
 	starts := []int{0}
-	for _, m := range blockStart.FindAllIndex(src, -1) {
+	for _, m := range blockStart().FindAllIndex(src, -1) {
 		starts = append(starts, m[0])
 	}
 	var diags hcl.Diagnostics

@@ -214,7 +214,7 @@ type Trace struct {
 func readJSONL[T any](r io.Reader) ([]T, error) {
 	var out []T
 	s := bufio.NewScanner(r)
-	s.Buffer(make([]byte, 1<<20), 1<<30)
+	s.Buffer(make([]byte, 64<<10), 1<<30)
 	for n := 1; s.Scan(); n++ {
 		line := s.Bytes()
 		if n == 1 {

@@ -53,6 +53,7 @@ type app struct {
 }
 
 func main() {
+	collectLate(os.Getenv)
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), getenv: os.Getenv, now: time.Now, free: freeSpace}
 	ctx, stop := a.interruptible()
 	code := a.run(ctx, os.Args[1:])

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -149,8 +148,6 @@ func (a *app) cachePath(study string, f *studyFlags) string {
 	return filepath.Join(filepath.Dir(study), ".clusterflow")
 }
 
-var unsafe = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
-
 // studyID names a study within a cache: by its file, relative to the cache, so
 // that a folder that is moved as a whole keeps its history.
 func studyID(study, cacheDir string) string {
@@ -164,7 +161,25 @@ func studyID(study, cacheDir string) string {
 	}
 	sum := sha256.Sum256([]byte(filepath.ToSlash(rel)))
 	base := strings.TrimSuffix(filepath.Base(study), filepath.Ext(study))
-	return unsafe.ReplaceAllString(base, "-") + "-" + hex.EncodeToString(sum[:4])
+	return plainName(base) + "-" + hex.EncodeToString(sum[:4])
+}
+
+// plainName writes a dash for every run of characters that are not a letter of
+// ASCII, a digit, a dash or a low line.
+func plainName(s string) string {
+	var b strings.Builder
+	dash := false
+	for _, r := range s {
+		other := r != '_' && r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+		switch {
+		case !other:
+			b.WriteRune(r)
+		case !dash:
+			b.WriteByte('-')
+		}
+		dash = other
+	}
+	return b.String()
 }
 
 // count is a number with its noun.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"clusterflow/internal/judge"
 )
@@ -232,13 +233,15 @@ func suchAs(kind wordKind, sentences []sentenceTerms) string {
 }
 
 // listed is one entry of a description made by title.
-var listed = regexp.MustCompile(`(?:: |; )([^;:()"]+?)(?: such as [^;:()]*)? \((\d+)%, elsewhere (\d+)%\)`)
+var listed = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:: |; )([^;:()"]+?)(?: such as [^;:()]*)? \((\d+)%, elsewhere (\d+)%\)`)
+})
 
 // profile reads a category: the terms that its description lists with their
 // shares, else the terms and words that title and description contain.
 func (l lexicalJudge) profile(c judge.Category) profile {
 	var p profile
-	for _, m := range listed.FindAllStringSubmatch(c.Description, -1) {
+	for _, m := range listed().FindAllStringSubmatch(c.Description, -1) {
 		i, ok := l.t.byName[m[1]]
 		if !ok {
 			continue
@@ -286,7 +289,7 @@ func (l lexicalJudge) freeProfile(c judge.Category) profile {
 	}
 	read(c.Title, 5)
 	for _, sentence := range sentencesOf(c.Description) {
-		if !excluding.MatchString(sentence) {
+		if !excluding().MatchString(sentence) {
 			read(sentence, 2.5)
 		}
 	}
@@ -294,7 +297,9 @@ func (l lexicalJudge) freeProfile(c judge.Category) profile {
 }
 
 // excluding finds sentences of a description that say what does not belong.
-var excluding = regexp.MustCompile(`(?i)\b(not included?|excludes?|excluded|excluding|does not (belong|count|include)|do not (belong|count|include)|rather than)\b`)
+var excluding = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)\b(not included?|excludes?|excluded|excluding|does not (belong|count|include)|do not (belong|count|include)|rather than)\b`)
+})
 
 func logit(p float64) float64 { return math.Log(p / (1 - p)) }
 

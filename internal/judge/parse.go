@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // ParseTitle reads a title and a description. Besides the JSON form it takes
@@ -26,16 +27,20 @@ func ParseTitle(content string) (title, description string, err error) {
 	return title, description, nil
 }
 
-var titleLine = regexp.MustCompile(`(?mi)^[\s*#_>-]*title[\s*_]*:[\s*_]*(.+)$`)
-var descriptionLine = regexp.MustCompile(`(?msi)^[\s*#_>-]*description[\s*_]*:[\s*_]*(.+)\z`)
+var titleLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?mi)^[\s*#_>-]*title[\s*_]*:[\s*_]*(.+)$`)
+})
+var descriptionLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?msi)^[\s*#_>-]*description[\s*_]*:[\s*_]*(.+)\z`)
+})
 
 func titleLines(content string) (title, description string, ok bool) {
 	content = answerPart(content)
-	t := titleLine.FindStringSubmatchIndex(content)
+	t := titleLine().FindStringSubmatchIndex(content)
 	if t == nil {
 		return "", "", false
 	}
-	d := descriptionLine.FindStringSubmatch(content[t[1]:])
+	d := descriptionLine().FindStringSubmatch(content[t[1]:])
 	if d == nil {
 		return "", "", false
 	}

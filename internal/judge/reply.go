@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Reason says in one word or two why an answer, or one sentence of it, counts
@@ -78,14 +79,16 @@ func (r Reply) Text() (string, error) {
 	return r.Content, nil
 }
 
-var refusal = regexp.MustCompile(`(?i)^\W*(i['’]?m|i am|we are|we['’]re)?\s*(very )?(sorry|unable to|not able to)\b|\bi (can['’]?t|cannot|can not|won['’]?t|will not) (help|assist|comply|do|provide|answer|judge|classify|continue|fulfil)|\bas an ai\b`)
+var refusal = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)^\W*(i['’]?m|i am|we are|we['’]re)?\s*(very )?(sorry|unable to|not able to)\b|\bi (can['’]?t|cannot|can not|won['’]?t|will not) (help|assist|comply|do|provide|answer|judge|classify|continue|fulfil)|\bas an ai\b`)
+})
 
 // notFound names the best reason for an answer without the expected JSON.
 func notFound(content string, skipped flaw) *Failure {
 	switch {
 	case skipped == flawCut:
 		return fail(CutOff, "the JSON does not end: …%s", tail(content))
-	case len(content) < 2000 && refusal.MatchString(content):
+	case len(content) < 2000 && refusal().MatchString(content):
 		return fail(Refused, "%s", excerpt(content))
 	}
 	return fail(Unreadable, "no JSON of the form that was asked for in: %s", excerpt(content))

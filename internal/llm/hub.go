@@ -6,10 +6,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // repoID is what names a model on the Hugging Face hub.
-var repoID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$`)
+var repoID = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$`)
+})
 
 // findSource returns the directory that holds a checkpoint: source itself, or
 // the snapshot of the hub id source in the local Hugging Face cache.
@@ -20,7 +23,7 @@ func findSource(source string) (string, error) {
 		}
 		return source, nil
 	}
-	if !repoID.MatchString(source) {
+	if !repoID().MatchString(source) {
 		return "", fmt.Errorf("there is no directory %s", source)
 	}
 	cache, err := hubCache()
