@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"sync"
 	"time"
@@ -352,6 +353,9 @@ func (r *run) remake(it *item, err error) bool {
 func (r *run) unchanged(it *item) error {
 	for i, src := range it.node.Sources {
 		d, _, err := r.x.Store.FileDigest(src.Path)
+		if !src.Digest.IsZero() && errors.Is(err, fs.ErrNotExist) {
+			continue // the task could do without
+		}
 		if err != nil {
 			return &SourceError{it.node.Addr, src.Path, err}
 		}

@@ -71,6 +71,9 @@ type Input struct {
 type Source struct {
 	Name string
 	Path string
+	// Digest is the content of a file that need not be there yet: the task
+	// makes sure that it is before it reads it. Zero for all others.
+	Digest cache.Digest
 }
 
 // Need is what a node takes of the machine while it runs.

@@ -336,6 +336,9 @@ func (s *sourceSet) of(n *Node) ([]cache.Digest, error) {
 	ds := make([]cache.Digest, len(n.Sources))
 	for i, src := range n.Sources {
 		d, ok := s.done[src.Path]
+		if !src.Digest.IsZero() {
+			d, ok = src.Digest, true
+		}
 		if !ok {
 			var err error
 			if d, _, err = s.digest(src.Path); err != nil {

@@ -37,7 +37,16 @@ func (d *decoder) model(b *hclsyntax.Block) {
 	r := d.reader(b, "model."+m.Name)
 	m.Source = need(r, "source", `"deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"`, text)
 	if m.Source.Set {
-		m.Source.V = d.source(r, m.Source)
+		m.Source.V, m.local = d.source(r, m.Source)
+	}
+	if m.FromHub() || !r.absent("revision") {
+		m.Revision = get(r, "revision", "main", text)
+	}
+	switch rev := m.Revision; {
+	case rev.Set && m.Source.Set && !m.FromHub():
+		r.errorf(rev.Range, "revision without a hub", "%s is not on the Hugging Face hub, so it has no revisions. Leave this out.", m.Source.V)
+	case rev.Set && !revisionName.MatchString(rev.V):
+		r.errorf(rev.Range, fmt.Sprintf("Not a revision: %q", rev.V), `A revision is a branch, a tag or a commit of the model's repository, such as "main" or "ad9f0ae0864d7fbcd1cd905e3c6c5b069cc8b562".`)
 	}
 	m.Dataset = d.datasetOf(r)
 	m.Layers = needList(r, "layers", "[4, 8, 12]", whole(0, maxLayer)).Value
@@ -48,7 +57,6 @@ func (d *decoder) model(b *hclsyntax.Block) {
 	m.MaxTokens = get(r, "max_tokens", 0, count(0))
 	m.Center = get(r, "center", true, boolean)
 	m.Normalize = get(r, "normalize", true, boolean)
-	r.notYet("revision", "The checkpoint would be read as it is, whatever its revision.")
 	r.done()
 }
 
@@ -91,17 +99,19 @@ func isHubID(s string) bool {
 	return part(owner) && (!two || part(name))
 }
 
+var revisionName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$`)
+
 // source checks a model's source, and resolves a local directory.
-func (d *decoder) source(r *reader, v Value[string]) string {
+func (d *decoder) source(r *reader, v Value[string]) (source string, local bool) {
 	const advice = `A source is a hub id ("org/name"), a local directory ("./checkpoints/llama" or an absolute path) or "builtin:tiny".`
 	s := v.V
 	if name, ok := strings.CutPrefix(s, "builtin:"); ok {
 		if name != "tiny" {
 			r.errorf(v.Range, fmt.Sprintf("Unknown model %q", s), `The only model that is built in is "builtin:tiny".`)
 		}
-		return s
+		return s, false
 	}
-	local := filepath.IsAbs(s) || s == "." || s == ".." || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../")
+	local = filepath.IsAbs(s) || s == "." || s == ".." || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../")
 	path := d.resolve(s)
 	info, err := os.Stat(path)
 	switch {
@@ -110,13 +120,13 @@ func (d *decoder) source(r *reader, v Value[string]) string {
 	case local && !info.IsDir():
 		r.errorf(v.Range, "The model is no directory", "%s is a file. Name the folder that holds config.json and the weights.", path)
 	case local:
-		return path
+		return path, true
 	case err == nil && info.IsDir():
 		r.errorf(v.Range, "Hub id or directory?", "There is a directory of this name. Write %q to read it.", "./"+s)
 	case !isHubID(s):
 		r.errorf(v.Range, fmt.Sprintf("Not the name of a model: %q", s), "%s", advice)
 	}
-	return s
+	return s, local
 }
 
 func (d *decoder) activations(b *hclsyntax.Block) {

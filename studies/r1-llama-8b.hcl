@@ -13,7 +13,7 @@ study {
 }
 
 variable "checkpoint" {
-  description = "Folder with config.json, tokenizer.json and *.safetensors, or the hub id of a checkpoint that is in the Hugging Face cache"
+  description = "Hub id of a checkpoint, or a folder with config.json, tokenizer.json and *.safetensors"
   type        = string
   default     = "deepseek-ai/DeepSeek-R1-Distill-Llama-8B"
 }

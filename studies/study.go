@@ -13,6 +13,7 @@ package studies
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -105,6 +106,7 @@ type Model struct {
 	Name      string
 	Range     Range
 	Source    Value[string] // hub id, local directory (resolved) or "builtin:tiny"
+	Revision  Value[string] // of a hub id: branch, tag or commit
 	Dataset   *Dataset      // nil only in a study with errors
 	Layers    Value[[]int]  // decoder blocks, from 0
 	Precision Value[string] // "f32"
@@ -113,6 +115,13 @@ type Model struct {
 	MaxTokens Value[int]    // 0: no limit
 	Center    Value[bool]   // subtract the mean vector
 	Normalize Value[bool]   // scale rows to unit length
+
+	local bool // the source is a directory
+}
+
+// FromHub reports whether the source names a model on the Hugging Face hub.
+func (m *Model) FromHub() bool {
+	return !m.local && !strings.HasPrefix(m.Source.V, "builtin:")
 }
 
 // Activations are matrices that another program computed.

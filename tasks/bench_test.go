@@ -60,7 +60,7 @@ func parse(t testing.TB, dir, text string) *studies.Study {
 
 func compile(t testing.TB, study *studies.Study, office *tasks.Office) *tasks.Compiled {
 	t.Helper()
-	c, diags := tasks.Compile(study, office)
+	c, diags := tasks.Compile(t.Context(), study, office)
 	if diags.HasErrors() {
 		t.Fatal(diags.Errs())
 	}

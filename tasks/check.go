@@ -1,12 +1,14 @@
 package tasks
 
 import (
+	"context"
 	"fmt"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"clusterflow/graph"
 	"clusterflow/internal/cluster"
 	"clusterflow/internal/linalg"
 	"clusterflow/internal/llm"
@@ -41,7 +43,8 @@ type material struct {
 	hidden      int
 	random      bool
 	builtin     string
-	weights     []string // files of the checkpoint
+	from        *checkpoint
+	weights     []graph.Source // files of the checkpoint
 	tokenizer   []string
 	responses   int
 	cutOff      int
@@ -54,15 +57,23 @@ type material struct {
 // Check adds to a decoded study what only its files can tell: responses and
 // sentences that can be read, checkpoints that are supported and deep enough,
 // cluster sizes that the data can fill. Diagnostics are in the order of blocks.
-func Check(study *studies.Study) studies.Diagnostics {
-	_, diags := inspect(study)
+//
+// Of a model on the hub that the local Hugging Face cache does not hold, it
+// downloads what describes it, but not its weights.
+func Check(ctx context.Context, study *studies.Study) studies.Diagnostics {
+	_, _, diags := inspect(ctx, study)
 	return diags
 }
 
-// inspect opens every file that a study names.
-func inspect(study *studies.Study) ([]*material, studies.Diagnostics) {
+// inspect opens every file that a study names. The lock is the study's with what
+// was found out.
+func inspect(ctx context.Context, study *studies.Study) ([]*material, *Lock, studies.Diagnostics) {
 	var diags studies.Diagnostics
 	var out []*material
+	lock, err := readLock(study)
+	if err != nil {
+		return nil, nil, append(diags, study.Errorf(study.Range, "Lock file cannot be read", sentence(err)))
+	}
 	datasets := map[*studies.Dataset][]Response{}
 	for _, d := range study.Datasets {
 		all, err := ReadResponses(d.File.V)
@@ -79,7 +90,7 @@ func inspect(study *studies.Study) ([]*material, studies.Diagnostics) {
 		}
 	}
 	for _, m := range study.Models {
-		mat, ds := inspectModel(study, m, datasets)
+		mat, ds := inspectModel(ctx, study, m, lock, datasets)
 		diags = append(diags, ds...)
 		if mat != nil {
 			out = append(out, mat)
@@ -94,16 +105,25 @@ func inspect(study *studies.Study) ([]*material, studies.Diagnostics) {
 	}
 	nameModels(out)
 	diags = append(diags, checkGrids(study, out)...)
-	return out, diags
+	return out, lock, diags
 }
 
-func inspectModel(study *studies.Study, m *studies.Model, datasets map[*studies.Dataset][]Response) (*material, studies.Diagnostics) {
+func inspectModel(ctx context.Context, study *studies.Study, m *studies.Model, lock *Lock, datasets map[*studies.Dataset][]Response) (*material, studies.Diagnostics) {
 	var diags studies.Diagnostics
-	ckpt, err := llm.Open(m.Source.V)
+	from, err := findCheckpoint(ctx, m, lock)
+	if err != nil {
+		return nil, append(diags, study.Errorf(m.Source.Range, "Model cannot be found", sentence(err)))
+	}
+	open := from.outline
+	if len(from.missing) == 0 {
+		open = func() (*llm.Checkpoint, error) { return from.open(ctx) }
+	}
+	ckpt, err := open()
 	if err != nil {
 		return nil, append(diags, study.Errorf(m.Source.Range, "Model cannot be read", sentence(err)))
 	}
 	defer ckpt.Close()
+	lock.pin(m, from)
 	for _, l := range m.Layers.V {
 		if l >= ckpt.Layers() {
 			diags = append(diags, study.Errorf(m.Layers.Range, "Layer beyond the model's depth",
@@ -115,7 +135,10 @@ func inspectModel(study *studies.Study, m *studies.Model, datasets map[*studies.
 	}
 	mat := &material{
 		label: m.Name, model: m, id: modelID(m.Source.V), layers: m.Layers.V, hidden: ckpt.Hidden(), random: ckpt.Random(),
-		builtin: ckpt.BuiltinID(), weights: ckpt.Files(), tokenizer: ckpt.TokenizerFiles(),
+		builtin: ckpt.BuiltinID(), from: from, tokenizer: ckpt.TokenizerFiles(),
+	}
+	if mat.weights, err = from.sources(); err != nil {
+		diags = append(diags, study.Errorf(m.Source.Range, "Model cannot be read", sentence(err)))
 	}
 	all, ok := datasets[m.Dataset]
 	if !ok {

@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -21,13 +22,16 @@ type Compiled struct {
 	Study *studies.Study
 	Graph *graph.Graph
 	Facts []string // about the data, for a plan
+
+	Downloads []Download // what models still lack
+	Lock      *Lock      // to be saved once the study is applied
 }
 
 // Compile checks a study against its files and makes its graph. office may be
 // nil for a graph that is only looked at. The graph is nil if any diagnostic is
 // an error.
-func Compile(study *studies.Study, office *Office) (*Compiled, studies.Diagnostics) {
-	mats, diags := inspect(study)
+func Compile(ctx context.Context, study *studies.Study, office *Office) (*Compiled, studies.Diagnostics) {
+	mats, lock, diags := inspect(ctx, study)
 	if diags.HasErrors() {
 		return nil, diags
 	}
@@ -35,10 +39,15 @@ func Compile(study *studies.Study, office *Office) (*Compiled, studies.Diagnosti
 		study: study, office: office, layers: map[string]*layerNodes{}, made: map[string]*graph.Node{},
 		shared: map[any]graph.Task{}, demands: map[any]map[string]int{},
 	}
-	c := &Compiled{Study: study}
+	c := &Compiled{Study: study, Lock: lock}
 	for _, m := range mats {
 		b.material(m)
 		c.Facts = append(c.Facts, m.fact())
+		if m.from != nil {
+			if d, ok := m.from.download(m.label); ok {
+				c.Downloads = append(c.Downloads, d)
+			}
+		}
 	}
 	diags = append(diags, b.clusterings(mats)...)
 	diags = append(diags, b.evaluations()...)
@@ -146,11 +155,10 @@ func (b *builder) material(m *material) {
 	shards := (m.responses + shardSize - 1) / shardSize
 	sent := b.add(&graph.Node{
 		Addr: m.label + "/sentences", Stage: StageData, Attrs: []graph.Attr{attr},
-		Task:    &sentences{study: b.study, model: m.model, builtin: m.builtin, shards: shards},
+		Task:    &sentences{study: b.study, model: m.model, from: m.from, builtin: m.builtin, shards: shards},
 		Sources: append(sources("tokenizer", m.tokenizer), graph.Source{Name: "responses", Path: m.model.Dataset.File.V}),
 		Need:    graph.Need{Threads: 1, Memory: int64(m.chars) * 40},
 	})
-	weights := sources("checkpoint", m.weights)
 	for _, l := range m.layers {
 		attrs := []graph.Attr{attr, {Name: "layer", Value: strconv.Itoa(l), Origin: m.model.Layers.Origin()}}
 		addr := m.label + "/" + strconv.Itoa(l)
@@ -162,9 +170,9 @@ func (b *builder) material(m *material) {
 		for s := range shards {
 			ex := b.add(&graph.Node{
 				Addr: addr + "/extract/" + strconv.Itoa(s), Stage: StageExtract, Attrs: attrs,
-				Task:    &extract{model: m.model, builtin: m.builtin, layer: l},
+				Task:    &extract{model: m.model, from: m.from, builtin: m.builtin, layer: l},
 				Inputs:  []graph.Input{{Name: "shard", From: sent, Output: "shard/" + strconv.Itoa(s)}},
-				Sources: weights,
+				Sources: m.weights,
 				Need:    graph.Need{Threads: 1 << 16, Memory: m.memory + int64(len(m.layers))*rowBytes}, Disk: rowBytes / int64(shards),
 			})
 			join.Inputs = append(join.Inputs, graph.Input{Name: "shard/" + strconv.Itoa(s), From: ex, Output: "rows"})

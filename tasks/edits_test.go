@@ -128,6 +128,13 @@ func everythingDir(t testing.TB) string {
 	makeCheckpoint(t, dir+"/qwen", "qwen2", 1)
 	makeCheckpoint(t, dir+"/elsewhere/qwen", "qwen2", 1)
 	makeCheckpoint(t, dir+"/edited/qwen", "qwen2", 2)
+	t.Setenv("HF_HUB_CACHE", dir+"/hub")
+	t.Setenv("HF_HUB_OFFLINE", "1")
+	repo := "hub/models--org--qwen/"
+	for i, branch := range []string{"main", "v1", "edited"} {
+		write(t, dir, repo+"refs/"+branch, branch+"-commit")
+		makeCheckpoint(t, dir+"/"+repo+"snapshots/"+branch+"-commit", "qwen2", 1+int64(i)/2)
+	}
 	var sentences strings.Builder
 	for i := range 6 {
 		fmt.Fprintf(&sentences, "{\"text\": \"This is sentence %d.\"}\n", i)
@@ -179,6 +186,9 @@ func edits(dir string) []edit {
 		{setting: "model.m.source", old: `"./qwen"`, new: `"./elsewhere/qwen"`},
 		{setting: "model.m.source", old: `"./qwen"`, new: `"./edited/qwen"`, changes: []string{"extract"}},
 		{setting: "model.m.source", old: `"./qwen"`, new: `"builtin:tiny"`, changes: []string{"sentences m/", "extract", report}},
+		{setting: "model.m.source", old: `"./qwen"`, new: `"org/qwen"`},
+		{setting: "model.m.revision", old: `"./qwen"`, new: "\"org/qwen\"\n revision = \"v1\""},
+		{setting: "model.m.revision", old: `"./qwen"`, new: "\"org/qwen\"\n revision = \"edited\"", changes: []string{"extract"}},
 		{setting: "model.m.dataset", old: "dataset.d\n", new: "dataset.e\n", changes: data},
 		{setting: "model.m.layers", old: "[0, 1]", new: "[0, 1, 2]", changes: []string{report}},
 		{setting: "model.m.precision", old: `"f32"`, new: `"bf16"`, refused: true},

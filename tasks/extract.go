@@ -27,6 +27,7 @@ import (
 // computes only the responses that it has not seen.
 type extract struct {
 	model   *studies.Model
+	from    *checkpoint
 	builtin string // identity of a built-in model, "" for files
 	layer   int
 }
@@ -77,7 +78,7 @@ type shardRows struct {
 // RunGroup fills the outputs of all jobs: from remembered rows where there are
 // any, the rest in one forward pass.
 func (t *extract) RunGroup(ctx context.Context, jobs []*graph.Job) error {
-	ckpt, err := llm.Open(t.model.Source.V)
+	ckpt, err := t.from.open(ctx, jobs...)
 	if err != nil {
 		return err
 	}

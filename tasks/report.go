@@ -55,7 +55,7 @@ func (t *report) shown() []studies.Setting {
 			return true // the results say what was made, however grids asked for it
 		}
 		name := s.Name[strings.LastIndexByte(s.Name, '.')+1:]
-		return slices.Contains([]string{"file", "dir", "sentences", "files", "mean", "source"}, name)
+		return slices.Contains([]string{"file", "dir", "sentences", "files", "mean", "source", "revision"}, name)
 	})
 }
 

@@ -21,6 +21,7 @@ import (
 type sentences struct {
 	study   *studies.Study
 	model   *studies.Model
+	from    *checkpoint
 	builtin string // identity of a built-in tokenizer, "" for files
 	shards  int
 }
@@ -83,12 +84,7 @@ func (t *sentences) Run(ctx context.Context, job *graph.Job) error {
 	if err != nil {
 		return err
 	}
-	ckpt, err := llm.Open(t.model.Source.V)
-	if err != nil {
-		return err
-	}
-	defer ckpt.Close()
-	tok, err := ckpt.Tokenizer()
+	tok, err := llm.TokenizerOf(t.from.dir)
 	if err != nil {
 		return err
 	}
@@ -96,7 +92,7 @@ func (t *sentences) Run(ctx context.Context, job *graph.Job) error {
 	if want := (len(ranked) + shardSize - 1) / shardSize; want != t.shards {
 		return fmt.Errorf("%s changed while apply was running: it now makes %d shards, planned were %d; apply again", t.model.Dataset.File.V, want, t.shards)
 	}
-	info := DataInfo{Responses: len(ranked), RandomLabels: ckpt.Random()}
+	info := DataInfo{Responses: len(ranked), RandomLabels: t.builtin != ""}
 	lines := make([]shardLine, len(ranked))
 	found := make([][]Sentence, len(ranked))
 	for rank, r := range ranked {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,6 +99,9 @@ func NewSpec(p *graph.Plan, addr, dir string, known graph.Known, copies bool) (s
 			return "", err
 		}
 		d, size, err := known.FileDigest(src.Path)
+		if !src.Digest.IsZero() && errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("%s reads %s, which has not been downloaded yet: apply --only extract does that", addr, src.Name)
+		}
 		if err != nil {
 			return "", &graph.SourceError{Addr: addr, Path: src.Path, Err: err}
 		}

@@ -64,7 +64,7 @@ func compile(path string) (*tasks.Compiled, error) {
 	if diags.HasErrors() {
 		return nil, errors.Join(diags.Errs()...)
 	}
-	c, diags := tasks.Compile(s, nil)
+	c, diags := tasks.Compile(context.Background(), s, nil)
 	if diags.HasErrors() {
 		return nil, errors.Join(diags.Errs()...)
 	}

@@ -85,7 +85,7 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 		return err
 	}
 	office := tasks.NewOffice(a.getenv)
-	compiled, err := a.compile(study, &f.studyFlags, office) // before anything is made on disk
+	compiled, err := a.compile(ctx, study, &f.studyFlags, office) // before anything is made on disk
 	if err != nil {
 		return err
 	}
@@ -131,6 +131,9 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 	}
 	if err := a.confirm(ctx, p, office, store, f); err != nil {
 		return err
+	}
+	if err := compiled.Lock.Save(); err != nil { // a convenience: the folder may not be writable
+		fmt.Fprintln(a.err, "note:", err)
 	}
 	a.working.Store(true)
 	sum, err = a.execute(ctx, p, store, office, study, f, memory)

@@ -74,7 +74,7 @@ func studyAndAddress(c *cobra.Command, args []string) error {
 // look makes a plan of a whole study without a lock, and gives what it was read
 // from.
 func (a *app) look(ctx context.Context, study string, f *studyFlags) (*planned, *cache.Reader, error) {
-	c, err := a.compile(study, f, nil)
+	c, err := a.compile(ctx, study, f, nil)
 	if err != nil {
 		return nil, nil, err
 	}

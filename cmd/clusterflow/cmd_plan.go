@@ -88,7 +88,7 @@ func (a *app) showPlan(ctx context.Context, study string, f *studyFlags, sel *se
 
 // plan makes a plan without a lock: beside a running apply, or after a crash.
 func (a *app) plan(ctx context.Context, study string, f *studyFlags, sel *selection) (*planned, error) {
-	c, err := a.compile(study, f, nil)
+	c, err := a.compile(ctx, study, f, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func (a *app) taskSpec(ctx context.Context, study, addr string, f *studyFlags, d
 	if dir == "" {
 		return fmt.Errorf("task spec needs --out DIR, the folder to write to")
 	}
-	compiled, err := a.compile(study, f, nil)
+	compiled, err := a.compile(ctx, study, f, nil)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ func (a *app) validateCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			bad := 0
 			for _, path := range args {
-				compiled, err := a.compile(path, &f, nil)
+				compiled, err := a.compile(c.Context(), path, &f, nil)
 				if err != nil {
 					fmt.Fprintln(a.err, "Error:", err)
 					bad++

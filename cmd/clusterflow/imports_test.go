@@ -11,20 +11,21 @@ import (
 // imports is the layout of the project: which of our own packages each package
 // may import. Packages that are not listed may import none.
 var imports = map[string][]string{
-	"graph":            {"cache"},
-	"internal/report":  {"internal/judge"},
-	"internal/batchd":  {"internal/judge"},
-	"internal/llm":     {"internal/linalg"},
-	"internal/cluster": {"internal/linalg"},
+	"graph":                {"cache"},
+	"internal/report":      {"internal/judge"},
+	"internal/batchd":      {"internal/judge"},
+	"internal/llm":         {"internal/hub", "internal/linalg"},
+	"internal/cluster":     {"internal/linalg"},
+	"internal/llm/llmtest": {"internal/linalg"},
 	"tasks": {
 		"cache", "graph", "studies", "internal/batch", "internal/batchd", "internal/cluster",
-		"internal/judge", "internal/linalg", "internal/llm", "internal/report",
+		"internal/hub", "internal/judge", "internal/linalg", "internal/llm", "internal/report",
 	},
 	"bench/tokenize": {"internal/llm"},
 	"bench/scale":    {"cache", "graph", "studies", "tasks"},
 	"cmd/clusterflow": {
 		"cache", "graph", "studies", "tasks", "internal/batch", "internal/batchd", "internal/cluster",
-		"internal/judge", "internal/linalg", "internal/llm", "internal/report",
+		"internal/hub", "internal/judge", "internal/linalg", "internal/llm", "internal/report",
 	},
 }
 

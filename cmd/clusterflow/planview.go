@@ -181,6 +181,11 @@ func stages(b *strings.Builder, p *planned) {
 	for _, f := range p.compiled.Facts {
 		fmt.Fprintf(b, "%-8s %s\n", tasks.StageData, f)
 	}
+	for _, d := range p.compiled.Downloads {
+		if st := all[tasks.StageExtract]; st != nil && st.layers[d.Model] != nil {
+			fmt.Fprintf(b, "%-8s %s\n", "DOWNLOAD", downloadLine(d))
+		}
+	}
 	for _, name := range tasks.Stages {
 		st := all[name]
 		if st == nil || name == tasks.StageData {
@@ -194,6 +199,12 @@ func stages(b *strings.Builder, p *planned) {
 			fmt.Fprintf(b, "%-8s %s\n", label, line)
 		}
 	}
+}
+
+// downloadLine says what extraction fetches first.
+func downloadLine(d tasks.Download) string {
+	return fmt.Sprintf("%s: %s of weights in %s from %s, commit %.12s, to %s when extract runs",
+		d.Model, humanize.Bytes(uint64(d.Bytes)), count(d.Files, "file", "files"), d.Host+"/"+d.Source, d.Commit, d.Cache)
 }
 
 func (st *stage) add(s *graph.Step, d durations) {

@@ -32,19 +32,24 @@ const smallStudy = "testdata/study"
 //	edit FILE OLD NEW  replace the one place in a file that says OLD
 //	damage PATTERN     flip a bit in the middle of each file
 //	until REGEXP COMMAND…  repeat a command until its output matches
+//	checkpoint DIR [sharded]  write a small Qwen2 model
+//	hub serve DIR ID   be the Hugging Face hub, with DIR as the model ID; see hub
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Vars = append(env.Vars, childEnv(env.WorkDir)...)
+			env.Values[hubKey{}] = &servedHub{}
 			return copyStudy(env.WorkDir)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code":   code,
-			"edit":   edit,
-			"damage": damage,
-			"until":  until,
+			"code":       code,
+			"edit":       edit,
+			"damage":     damage,
+			"until":      until,
+			"checkpoint": checkpoint,
+			"hub":        serveHub,
 		},
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -89,7 +90,7 @@ func suggestStudy(path string) string {
 
 // compile decodes a study and makes its graph; mistakes are printed and end
 // the command. office may be nil.
-func (a *app) compile(path string, f *studyFlags, office *tasks.Office) (*tasks.Compiled, error) {
+func (a *app) compile(ctx context.Context, path string, f *studyFlags, office *tasks.Office) (*tasks.Compiled, error) {
 	s, diags, err := a.load(path, f)
 	if err != nil {
 		return nil, err
@@ -97,10 +98,10 @@ func (a *app) compile(path string, f *studyFlags, office *tasks.Office) (*tasks.
 	var c *tasks.Compiled
 	if !diags.HasErrors() {
 		var more studies.Diagnostics
-		c, more = tasks.Compile(s, office)
+		c, more = tasks.Compile(ctx, s, office)
 		diags = append(diags, more...)
 	} else {
-		diags = append(diags, elsewhere(tasks.Check(s), diags)...)
+		diags = append(diags, elsewhere(tasks.Check(ctx, s), diags)...)
 	}
 	if err := a.printDiagnostics(path, s, diags); err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -64,16 +65,10 @@ func open(source string) (*Checkpoint, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	c := &Checkpoint{source: source, dir: dir, tensors: map[string]tensor{}}
-	path := filepath.Join(dir, "config.json")
-	data, err := os.ReadFile(path)
+	c, err := outline(source, dir)
 	if err != nil {
-		return nil, fmt.Errorf("%w; a checkpoint's directory holds config.json", err)
+		return nil, err
 	}
-	if c.Config, err = parseConfig(data); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	c.files = append(c.files, path)
 	if err := c.mapWeights(); err != nil {
 		c.Close()
 		return nil, err
@@ -85,13 +80,56 @@ func open(source string) (*Checkpoint, error) {
 	return c, nil
 }
 
+// Outline opens a checkpoint without its weights, which need not be there: its
+// shape, its tokenizer and the files that describe it. Nothing can be run.
+func Outline(source string) (*Checkpoint, error) {
+	if source == BuiltinTiny {
+		return Open(source)
+	}
+	dir, err := findSource(source)
+	if err == nil {
+		dir, err = filepath.Abs(dir)
+	}
+	var c *Checkpoint
+	if err == nil {
+		c, err = outline(source, dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening model %q: %w", source, err)
+	}
+	if index := filepath.Join(dir, indexName); !exists(filepath.Join(dir, weightsName)) && exists(index) {
+		c.files = append(c.files, index)
+	}
+	return c, nil
+}
+
+// outline reads config.json.
+func outline(source, dir string) (*Checkpoint, error) {
+	c := &Checkpoint{source: source, dir: dir, tensors: map[string]tensor{}}
+	path := filepath.Join(dir, configName)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w; a checkpoint's directory holds config.json", err)
+	}
+	if c.Config, err = parseConfig(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	c.files = append(c.files, path)
+	return c, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 // mapWeights maps the weight files and lists their tensors.
 func (c *Checkpoint) mapWeights() error {
-	single, index := filepath.Join(c.dir, "model.safetensors"), filepath.Join(c.dir, "model.safetensors.index.json")
+	single, index := filepath.Join(c.dir, weightsName), filepath.Join(c.dir, indexName)
 	if _, err := os.Stat(single); err == nil {
 		return c.mapFile(single, nil)
 	}
-	data, err := os.ReadFile(index)
+	tensors, err := readIndex(index)
 	if errors.Is(err, fs.ErrNotExist) {
 		hint := "they are safetensors, model.safetensors or several files with model.safetensors.index.json"
 		if old, _ := filepath.Glob(filepath.Join(c.dir, "pytorch_model*.bin")); len(old) > 0 {
@@ -102,33 +140,42 @@ func (c *Checkpoint) mapWeights() error {
 	if err != nil {
 		return err
 	}
-	var file struct {
-		WeightMap map[string]string `json:"weight_map"`
-	}
-	if err := json.Unmarshal(data, &file); err != nil {
-		return fmt.Errorf("%s: %w", index, err)
-	}
 	c.files = append(c.files, index)
-	names := map[string][]string{} // file → the tensors that it should hold
-	for tensor, name := range file.WeightMap {
-		if !filepath.IsLocal(name) {
-			return fmt.Errorf("%s: tensor %q is said to be in %q, outside the checkpoint", index, tensor, name)
-		}
-		names[name] = append(names[name], tensor)
-	}
-	files := make([]string, 0, len(names))
-	for name := range names {
-		files = append(files, name)
-	}
-	slices.Sort(files)
-	for _, name := range files {
-		slices.Sort(names[name])
-		if err := c.mapFile(filepath.Join(c.dir, name), names[name]); err != nil {
+	for _, name := range sortedKeys(tensors) {
+		slices.Sort(tensors[name])
+		if err := c.mapFile(filepath.Join(c.dir, name), tensors[name]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// readIndex returns the tensors that each weight file should hold.
+func readIndex(path string) (map[string][]string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var file struct {
+		WeightMap map[string]string `json:"weight_map"`
+	}
+	if err := json.Unmarshal(data, &file); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(file.WeightMap) == 0 {
+		return nil, fmt.Errorf("%s lists no tensors (weight_map)", path)
+	}
+	tensors := map[string][]string{}
+	for tensor, name := range file.WeightMap {
+		if !filepath.IsLocal(name) {
+			return nil, fmt.Errorf("%s: tensor %q is said to be in %q, outside the checkpoint", path, tensor, name)
+		}
+		tensors[name] = append(tensors[name], tensor)
+	}
+	return tensors, nil
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // mapFile maps one weight file and takes the named tensors of it, or all.
 func (c *Checkpoint) mapFile(path string, names []string) error {
@@ -234,11 +281,9 @@ func (c *Checkpoint) Files() []string { return slices.Clone(c.files) }
 // a built-in model.
 func (c *Checkpoint) TokenizerFiles() []string {
 	var files []string
-	for _, name := range []string{"tokenizer.json", "tokenizer_config.json"} {
-		if path := filepath.Join(c.dir, name); c.dir != "" {
-			if _, err := os.Stat(path); err == nil {
-				files = append(files, path)
-			}
+	for _, name := range []string{tokenizerName, tokenizerConfigName} {
+		if path := filepath.Join(c.dir, name); c.dir != "" && exists(path) {
+			files = append(files, path)
 		}
 	}
 	return files

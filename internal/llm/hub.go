@@ -1,12 +1,15 @@
 package llm
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"sync"
+
+	"clusterflow/internal/hub"
 )
 
 // repoID is what names a model on the Hugging Face hub.
@@ -26,47 +29,43 @@ func findSource(source string) (string, error) {
 	if !repoID().MatchString(source) {
 		return "", fmt.Errorf("there is no directory %s", source)
 	}
-	cache, err := hubCache()
+	c, err := hub.FromEnv(os.Getenv)
 	if err != nil {
 		return "", err
 	}
-	repo := filepath.Join(cache, "models--"+strings.ReplaceAll(source, "/", "--"))
-	if _, err := os.Stat(repo); err != nil {
-		return "", fmt.Errorf("there is no directory %s, and no model of that name in the Hugging Face cache %s; downloading comes with a later release: until then give a local directory with config.json, the safetensors and tokenizer.json, or put the model into that cache with Hugging Face's own tools", source, cache)
+	dir, _, ok := c.Local(hub.Repo{ID: source})
+	if !ok {
+		return "", fmt.Errorf("there is no directory %s, and no snapshot of a model of that name in the Hugging Face cache %s; a study with this source downloads it", source, c.Cache)
 	}
-	snapshots := filepath.Join(repo, "snapshots")
-	if ref, err := os.ReadFile(filepath.Join(repo, "refs", "main")); err == nil {
-		if name := strings.TrimSpace(string(ref)); filepath.IsLocal(name) {
-			dir := filepath.Join(snapshots, name)
-			if _, err := os.Stat(dir); err == nil {
-				return dir, nil
-			}
-		}
-	}
-	entries, err := os.ReadDir(snapshots)
-	if err != nil || len(entries) != 1 {
-		return "", fmt.Errorf("the Hugging Face cache holds %s without a snapshot of its main branch, under %s; download it again or give the directory of the snapshot", source, snapshots)
-	}
-	return filepath.Join(snapshots, entries[0].Name()), nil
+	return dir, nil
 }
 
-// hubCache returns the directory of the Hugging Face cache, by the rules of
-// huggingface_hub.
-func hubCache() (string, error) {
-	for _, name := range []string{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"} {
-		if dir := os.Getenv(name); dir != "" {
-			return dir, nil
-		}
+// OneWeightFile is the name of the file with all weights, where they are in one.
+const OneWeightFile = "model.safetensors"
+
+// The files of a checkpoint.
+const (
+	configName          = "config.json"
+	tokenizerName       = "tokenizer.json"
+	tokenizerConfigName = "tokenizer_config.json"
+	weightsName         = OneWeightFile
+	indexName           = weightsName + ".index.json"
+)
+
+// DescriptionFiles are the small files that say what a checkpoint is, of which
+// only the first two must be there. The last belongs to weights in several files.
+var DescriptionFiles = []string{configName, tokenizerName, tokenizerConfigName, indexName}
+
+// WeightFiles returns the names of the files that hold, or should hold, the
+// weights of the checkpoint in dir, sorted: one file, if that is there, else
+// those that the index lists, else the one file after all.
+func WeightFiles(dir string) ([]string, error) {
+	if _, err := os.Stat(filepath.Join(dir, weightsName)); err == nil {
+		return []string{weightsName}, nil
 	}
-	if dir := os.Getenv("HF_HOME"); dir != "" {
-		return filepath.Join(dir, "hub"), nil
+	byFile, err := readIndex(filepath.Join(dir, indexName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return []string{weightsName}, nil
 	}
-	if dir := os.Getenv("XDG_CACHE_HOME"); dir != "" {
-		return filepath.Join(dir, "huggingface", "hub"), nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("looking for the Hugging Face cache: %w", err)
-	}
-	return filepath.Join(home, ".cache", "huggingface", "hub"), nil
+	return sortedKeys(byFile), err
 }
