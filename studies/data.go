@@ -45,7 +45,7 @@ func (d *decoder) model(b *hclsyntax.Block) {
 	switch rev := m.Revision; {
 	case rev.Set && m.Source.Set && !m.FromHub():
 		r.errorf(rev.Range, "revision without a hub", "%s is not on the Hugging Face hub, so it has no revisions. Leave this out.", m.Source.V)
-	case rev.Set && !revisionName.MatchString(rev.V):
+	case rev.Set && !revision(rev.V):
 		r.errorf(rev.Range, fmt.Sprintf("Not a revision: %q", rev.V), `A revision is a branch, a tag or a commit of the model's repository, such as "main" or "ad9f0ae0864d7fbcd1cd905e3c6c5b069cc8b562".`)
 	}
 	m.Dataset = d.datasetOf(r)
@@ -99,7 +99,12 @@ func isHubID(s string) bool {
 	return part(owner) && (!two || part(name))
 }
 
-var revisionName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$`)
+// revision reports whether s can be a branch, tag or commit.
+func revision(s string) bool {
+	return !slices.ContainsFunc(strings.Split(s, "/"), func(part string) bool {
+		return !spelled(part, letters+digits, letters+digits+"._-")
+	})
+}
 
 // source checks a model's source, and resolves a local directory.
 func (d *decoder) source(r *reader, v Value[string]) (source string, local bool) {
