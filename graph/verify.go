@@ -16,7 +16,8 @@ type Verdict struct {
 	Step    *Step
 	Elapsed time.Duration
 	Err     error        // the node failed; nothing was compared
-	Differ  []Difference // empty: every output has the same bits as before
+	Differ  []Difference // outputs that are not what they were
+	Near    []Difference // outputs that another backend made, near enough; see Verifier.Near
 	Backend string       // what computed it now; Step.Record has what did then
 }
 
@@ -25,6 +26,7 @@ type Difference struct {
 	Output   string
 	Was, Now cache.Output // zero digest: there is none
 	At       int64        // first byte that differs, -1 where that is not known
+	How      string       // how far apart they are, where Verifier.Near said so
 }
 
 // Verifier runs cached nodes again, as in an empty cache, and compares what
@@ -33,6 +35,12 @@ type Verifier struct {
 	From    *cache.Blobs // where inputs and earlier outputs lie
 	Scratch *cache.Blobs // where new outputs go
 	Threads int          // that a task may keep busy, at least 1
+
+	// Near compares the files of an output that was made by one backend and now by
+	// another: near if they are no further apart than two backends may be, how
+	// says how far. Without it, and where the backend is the same, only the same
+	// bits will do.
+	Near func(kind, output, was, now string) (how string, near bool, err error)
 }
 
 // Verify runs the given steps again: those of one group in one pass, otherwise
@@ -113,8 +121,43 @@ func (v *Verifier) pass(ctx context.Context, steps []*Step, at []*Step) []Verdic
 		if verdicts[i].Err == nil {
 			verdicts[i].Differ, verdicts[i].Err = v.compare(steps[i].Record.Outputs, r.Outputs)
 		}
+		if verdicts[i].Err == nil && r.Backend != steps[i].Record.Backend {
+			verdicts[i].Err = v.measure(&verdicts[i])
+		}
 	}
 	return verdicts
+}
+
+// measure moves the differences that two backends may have from Differ to Near.
+func (v *Verifier) measure(r *Verdict) error {
+	if v.Near == nil {
+		return nil
+	}
+	files := scratchFiles{storeFiles{v.Scratch}, storeFiles{v.From}}
+	var far []Difference
+	for _, d := range r.Differ {
+		near := false
+		if !d.Was.Digest.IsZero() && !d.Now.Digest.IsZero() {
+			was, err := files.path(d.Was)
+			if err != nil {
+				return err
+			}
+			now, err := files.storeFiles.path(d.Now)
+			if err != nil {
+				return err
+			}
+			if d.How, near, err = v.Near(r.Step.Node.Kind(), d.Output, was, now); err != nil {
+				return fmt.Errorf("comparing %s: %w", d.Output, err)
+			}
+		}
+		if near {
+			r.Near = append(r.Near, d)
+		} else {
+			far = append(far, d)
+		}
+	}
+	r.Differ = far
+	return nil
 }
 
 // compare lists the outputs that are not the same.
