@@ -86,7 +86,7 @@ func (w *Writer) Commit() (Digest, int64, error) {
 	}
 	d := Digest(w.sum.Sum(nil))
 	if w.b.has(d, w.size) {
-		return d, w.size, nil
+		return d, w.size, w.b.syncName(d)
 	}
 	if err := w.f.Chmod(0o444); err != nil {
 		return Digest{}, 0, writeError(w.f.Name(), err)
@@ -118,6 +118,13 @@ func (b *Blobs) has(d Digest, size int64) bool {
 	}
 	defer f.Close()
 	return st.size == size && (b.trusted(d, st) || b.verify(d, f) == nil)
+}
+
+// syncName makes the name of a blob durable that somebody else published, who
+// may have died before doing so.
+func (b *Blobs) syncName(d Digest) error {
+	dir := filepath.Dir(b.Path(d))
+	return writeError(dir, syncDir(dir))
 }
 
 // publish gives a synced temporary file its final name, over a damaged blob if
@@ -176,7 +183,7 @@ func (b *Blobs) setAside(path string, d Digest) error {
 func (b *Blobs) Put(p []byte) (Digest, error) {
 	d := Sum(p)
 	if b.has(d, int64(len(p))) {
-		return d, nil
+		return d, b.syncName(d)
 	}
 	w, err := b.Create()
 	if err != nil {
