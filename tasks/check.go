@@ -46,8 +46,11 @@ type material struct {
 	from        *checkpoint
 	weights     []graph.Source // files of the checkpoint
 	tokenizer   []string
+	survey      func() survey // of a model
+	work        func(tokens, squares float64, blocks int) float64
 	responses   int
-	cutOff      int
+	cutOff      int // responses whose thinking was not closed
+	leftOut     int // of them, those that truncated = "drop" leaves out
 	sentences   int // before sentences without tokens of their own are skipped
 	chars       int
 	longest     int   // characters of the longest response
@@ -130,7 +133,11 @@ func inspectModel(ctx context.Context, study *studies.Study, m *studies.Model, l
 				fmt.Sprintf("%s has %d blocks: layers go from 0 to %d; layer %d does not exist.", m.Source.V, ckpt.Layers(), ckpt.Layers()-1, l)))
 		}
 	}
-	if _, err := ckpt.Tokenizer(); err != nil {
+	tok, err := from.tokenizer()
+	if err == nil {
+		err = ckpt.Fits(tok)
+	}
+	if err != nil {
 		diags = append(diags, study.Errorf(m.Source.Range, "Tokenizer cannot be read", sentence(err)))
 	}
 	mat := &material{
@@ -144,7 +151,10 @@ func inspectModel(ctx context.Context, study *studies.Study, m *studies.Model, l
 	if !ok {
 		return nil, diags // said above, or by the decoder
 	}
-	for _, r := range selected(all, m.Dataset, study.Seed.V) {
+	ranked := selected(all, m.Dataset, study.Seed.V)
+	mat.survey, mat.work = surveyor(m, from, ranked), ckpt.Work
+	mat.leftOut = cutOff(all, m.Dataset)
+	for _, r := range ranked {
 		mat.responses++
 		if !r.Closed {
 			mat.cutOff++

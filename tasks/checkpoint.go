@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"clusterflow/graph"
 	"clusterflow/internal/hub"
@@ -25,15 +26,24 @@ type checkpoint struct {
 	list    *hub.Listing // sizes and checksums of the weights
 	commit  string       // "" unless it comes from the hub
 	missing []string     // names of weights that are not in dir
+
+	tokenizer func() (*llm.Tokenizer, error) // reads it once
+}
+
+// newCheckpoint is one whose files lie in a folder.
+func newCheckpoint(source, dir string) *checkpoint {
+	return &checkpoint{
+		source: source, dir: dir,
+		tokenizer: sync.OnceValues(func() (*llm.Tokenizer, error) { return llm.TokenizerOf(dir) }),
+	}
 }
 
 // findCheckpoint looks for a model's files: a folder, the Hugging Face cache,
 // and only then the hub, which it asks for what the model is and not for its
 // weights. A locked revision stands for the commit that it had.
 func findCheckpoint(ctx context.Context, m *studies.Model, locked *Lock) (*checkpoint, error) {
-	c := &checkpoint{source: m.Source.V, dir: m.Source.V}
 	if !m.FromHub() {
-		return c, nil
+		return newCheckpoint(m.Source.V, m.Source.V), nil
 	}
 	client, err := hub.FromEnv(os.Getenv)
 	if err != nil {
@@ -47,7 +57,8 @@ func findCheckpoint(ctx context.Context, m *studies.Model, locked *Lock) (*check
 	}
 	dir, commit, ok := client.Local(local)
 	if ok && described(dir) {
-		c.dir, c.commit = dir, commit
+		c := newCheckpoint(m.Source.V, dir)
+		c.commit = commit
 		switch names, err := llm.WeightFiles(dir); {
 		case err != nil:
 			return nil, err
@@ -69,7 +80,8 @@ func findCheckpoint(ctx context.Context, m *studies.Model, locked *Lock) (*check
 		}
 		return nil, err
 	}
-	c.dir, c.commit = client.Snapshot(repo.ID, list.Commit), list.Commit
+	c := newCheckpoint(m.Source.V, client.Snapshot(repo.ID, list.Commit))
+	c.commit = list.Commit
 	c.needs(client, list)
 	return c, nil
 }

@@ -21,8 +21,8 @@ import (
 type Compiled struct {
 	Study *studies.Study
 	Graph *graph.Graph
-	Facts []string // about the data, for a plan
 
+	materials []*material
 	Downloads []Download // what models still lack
 	Lock      *Lock      // to be saved once the study is applied
 }
@@ -39,10 +39,9 @@ func Compile(ctx context.Context, study *studies.Study, office *Office) (*Compil
 		study: study, office: office, layers: map[string]*layerNodes{}, made: map[string]*graph.Node{},
 		shared: map[any]graph.Task{}, demands: map[any]map[string]int{},
 	}
-	c := &Compiled{Study: study, Lock: lock}
+	c := &Compiled{Study: study, Lock: lock, materials: mats}
 	for _, m := range mats {
 		b.material(m)
-		c.Facts = append(c.Facts, m.fact())
 		if m.from != nil {
 			if d, ok := m.from.download(m.label); ok {
 				c.Downloads = append(c.Downloads, d)
@@ -61,18 +60,6 @@ func Compile(ctx context.Context, study *studies.Study, office *Office) (*Compil
 	}
 	c.Graph = g
 	return c, diags
-}
-
-// fact is the line of a plan about one model's data.
-func (m *material) fact() string {
-	s := fmt.Sprintf("%s: %s responses · about %s sentences", m.label, thousands(m.responses), thousands(m.sentences))
-	if m.cutOff > 0 {
-		s += fmt.Sprintf(" · %s cut-off traces kept", thousands(m.cutOff))
-	}
-	if m.random {
-		s += " · random weights"
-	}
-	return s
 }
 
 // builder makes the nodes of a study.
@@ -170,7 +157,7 @@ func (b *builder) material(m *material) {
 		for s := range shards {
 			ex := b.add(&graph.Node{
 				Addr: addr + "/extract/" + strconv.Itoa(s), Stage: StageExtract, Attrs: attrs,
-				Task:    &extract{model: m.model, from: m.from, builtin: m.builtin, layer: l},
+				Task:    &extract{model: m.model, from: m.from, builtin: m.builtin, layer: l, mat: m, shard: s},
 				Inputs:  []graph.Input{{Name: "shard", From: sent, Output: "shard/" + strconv.Itoa(s)}},
 				Sources: m.weights,
 				Need:    graph.Need{Threads: 1 << 16, Memory: m.memory + int64(len(m.layers))*rowBytes}, Disk: rowBytes / int64(shards),

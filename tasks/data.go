@@ -187,6 +187,18 @@ func selected(all []Response, d *studies.Dataset, seed int64) []Response {
 	return out
 }
 
+// cutOff counts the responses that are left out because their thinking was not
+// closed.
+func cutOff(all []Response, d *studies.Dataset) int {
+	n := 0
+	for _, r := range all {
+		if !r.Closed && d.Truncated.V == "drop" {
+			n++
+		}
+	}
+	return n
+}
+
 // Sentence is one row of the data, as the sentences files have it.
 type Sentence struct {
 	ID         int    `json:"id"`       // row, from 0

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"clusterflow/cache"
 	"clusterflow/graph"
@@ -30,6 +31,9 @@ type extract struct {
 	from    *checkpoint
 	builtin string // identity of a built-in model, "" for files
 	layer   int
+
+	mat   *material // for estimates; nil where a task runs by itself
+	shard int
 }
 
 func (t *extract) Kind() string    { return kindExtract.Name }
@@ -56,6 +60,13 @@ func (t *extract) Run(ctx context.Context, job *graph.Job) error {
 	return t.RunGroup(ctx, []*graph.Job{job})
 }
 
+// Notes of an extract node about the pass that made it, up to its layer: the
+// floating-point operations and the time.
+const (
+	NotePassWork    = "pass operations"
+	NotePassSeconds = "pass seconds"
+)
+
 // rowsPiece says where the rows of one response and layer were kept.
 type rowsPiece struct {
 	Blob cache.Digest `json:"blob"`
@@ -73,6 +84,13 @@ type shardRows struct {
 	means linalg.Matrix
 	keys  []string // of each line's piece
 	left  int      // lines still to compute
+	pass  *pass    // that computes them, once it has begun
+}
+
+// pass is one way through a model's blocks, to tell how fast this machine is.
+type pass struct {
+	begin time.Time
+	work  func(blocks int) float64 // floating-point operations up to a block
 }
 
 // RunGroup fills the outputs of all jobs: from remembered rows where there are
@@ -292,24 +310,36 @@ func (out *shardRows) restore(i int, kept keptRows) (bool, error) {
 // forward computes the rows of some responses at some layers.
 func (t *extract) forward(ctx context.Context, ckpt *llm.Checkpoint, need []*wanted, layers []int, reused int, jobs []*graph.Job) error {
 	seqs := make([][]int32, len(need))
-	tokens := 0
+	tokens, squares := 0, 0.0
 	for i, w := range need {
 		seqs[i] = w.line.IDs[:w.line.Mean[1]] // attention is causal: nothing after the last sentence matters
 		tokens += len(seqs[i])
+		squares += float64(len(seqs[i])) * float64(len(seqs[i]))
 	}
-	note := ""
+	begin, blocks := time.Now(), layers[len(layers)-1]+1
+	now := &pass{begin, func(blocks int) float64 { return ckpt.Work(float64(tokens), squares, blocks) }}
+	for _, w := range need {
+		for _, to := range w.outs {
+			to.out.pass = now
+		}
+	}
+	kept := ""
 	if reused > 0 {
-		note = fmt.Sprintf("%d responses, %d kept", len(need), reused)
+		kept = fmt.Sprintf(", %d responses kept", reused)
 	}
-	total := int64(tokens) * int64(layers[len(layers)-1]+1)
 	visit := func(layer, seq int, states linalg.Matrix) error {
 		to := need[seq].outs[layer]
 		return to.out.pool(to.line, states)
 	}
 	progress := func(done, of int) {
-		p := graph.Progress{Unit: "tokens × blocks", Note: note}
-		if of > 0 {
-			p.Done, p.Total = int64(float64(done)/float64(of)*float64(total)), total
+		if of == 0 {
+			return
+		}
+		part := float64(done) / float64(of)
+		rate := part * float64(tokens) / time.Since(begin).Seconds()
+		p := graph.Progress{
+			Done: int64(part * float64(tokens)), Total: int64(tokens), Unit: "tokens",
+			Note: fmt.Sprintf("through %d blocks, %s tokens/s%s", blocks, thousands(int(rate)), kept),
 		}
 		for _, j := range jobs {
 			j.Progress(p)
@@ -354,6 +384,10 @@ func meanRows(dst []float32, m linalg.Matrix, span [2]int) {
 func (out *shardRows) finish() error {
 	job := out.job
 	job.Backend("cpu float32, " + linalg.Backend().Name)
+	if p := out.pass; p != nil {
+		job.Note(NotePassWork, strconv.FormatFloat(p.work(out.layer+1), 'g', 6, 64))
+		job.Note(NotePassSeconds, strconv.FormatFloat(time.Since(p.begin).Seconds(), 'f', 3, 64))
+	}
 	err := job.Write("rows", func(w io.Writer) error {
 		st, err := linalg.NewSafetensorsWriter(w, nil, []linalg.TensorSpec{
 			{Name: "rows", DType: "F32", Shape: []int{out.rows.Rows, out.rows.Cols}},

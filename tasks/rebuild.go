@@ -171,7 +171,7 @@ func rebuildSentences(g *given) (graph.Task, error) {
 	}
 	source, builtin := g.checkpoint("tokenizer", "tokenizer")
 	t := &sentences{
-		study: &studies.Study{Seed: g.seed()}, from: &checkpoint{source: source, dir: source}, builtin: builtin,
+		study: &studies.Study{Seed: g.seed()}, from: newCheckpoint(source, source), builtin: builtin,
 		model: &studies.Model{Source: value(source), Dataset: d, Span: g.word("span"), AddBOS: g.word("add_bos"), MaxTokens: g.whole("max_tokens")},
 	}
 	if len(g.errs) > 0 {
@@ -208,7 +208,7 @@ func rebuildImport(g *given) (graph.Task, error) {
 func rebuildExtract(g *given) (graph.Task, error) {
 	source, builtin := g.checkpoint("checkpoint", "model")
 	return &extract{
-		model: &studies.Model{Source: value(source), Precision: g.word("precision")}, from: &checkpoint{source: source, dir: source}, builtin: builtin, layer: g.whole("layer").V,
+		model: &studies.Model{Source: value(source), Precision: g.word("precision")}, from: newCheckpoint(source, source), builtin: builtin, layer: g.whole("layer").V,
 	}, nil
 }
 

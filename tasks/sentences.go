@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 
 	"clusterflow/cache"
 	"clusterflow/graph"
@@ -49,6 +50,7 @@ type DataInfo struct {
 	Sentences    int  `json:"sentences"`
 	Tokens       int  `json:"tokens"`
 	CutOff       int  `json:"cut_off"`       // responses whose thinking was not closed
+	LeftOut      int  `json:"left_out"`      // responses left out for that reason
 	InsideToken  int  `json:"inside_token"`  // sentences skipped: both ends in one token
 	PastMax      int  `json:"past_max"`      // sentences skipped: beyond max_tokens
 	CutTokens    int  `json:"cut_tokens"`    // responses that max_tokens cut
@@ -84,7 +86,7 @@ func (t *sentences) Run(ctx context.Context, job *graph.Job) error {
 	if err != nil {
 		return err
 	}
-	tok, err := llm.TokenizerOf(t.from.dir)
+	tok, err := t.from.tokenizer()
 	if err != nil {
 		return err
 	}
@@ -92,7 +94,7 @@ func (t *sentences) Run(ctx context.Context, job *graph.Job) error {
 	if want := (len(ranked) + shardSize - 1) / shardSize; want != t.shards {
 		return fmt.Errorf("%s changed while apply was running: it now makes %d shards, planned were %d; apply again", t.model.Dataset.File.V, want, t.shards)
 	}
-	info := DataInfo{Responses: len(ranked), RandomLabels: t.builtin != ""}
+	info := DataInfo{Responses: len(ranked), LeftOut: cutOff(all, t.model.Dataset), RandomLabels: t.builtin != ""}
 	lines := make([]shardLine, len(ranked))
 	found := make([][]Sentence, len(ranked))
 	for rank, r := range ranked {
@@ -218,5 +220,6 @@ func (t *sentences) write(job *graph.Job, ranked []Response, lines []shardLine, 
 	}
 	job.Note("sentences", strconv.Itoa(info.Sentences))
 	job.Note("tokens", strconv.Itoa(info.Tokens))
+	job.Note("data", strings.Join(info.facts()[3:], ", "))
 	return nil
 }

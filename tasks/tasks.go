@@ -45,7 +45,7 @@ type Kind struct {
 
 // The kinds of tasks.
 var (
-	kindSentences    = Kind{"sentences", "1", "split responses into sentences, tokenize, find token spans"}
+	kindSentences    = Kind{"sentences", "2", "split responses into sentences, tokenize, find token spans"}
 	kindImport       = Kind{"import", "1", "read sentences or rows that another program made"}
 	kindExtract      = Kind{"extract", "1", "hidden states of one layer, mean per sentence, for one shard of responses"}
 	kindRows         = Kind{"rows", "1", "join the shards of a layer and their mean vector"}

@@ -68,7 +68,8 @@ func (a *app) planCommand() *cobra.Command {
 type planned struct {
 	*graph.Plan
 	compiled  *tasks.Compiled
-	durations durations
+	durations *durations
+	known     *cache.Reader
 	cacheDir  string
 	left      []*graph.Node // left out by --exclude
 	disk      diskSpace
@@ -130,7 +131,7 @@ func (a *app) planWith(ctx context.Context, c *tasks.Compiled, known *cache.Read
 	if err := p.Force(sel.force); err != nil {
 		return nil, fmt.Errorf("--force: %w", err)
 	}
-	return &planned{p, c, measure(known), dir, left, a.space(p, dir)}, nil
+	return &planned{p, c, measure(known, p), known, dir, left, a.space(p, dir)}, nil
 }
 
 // nodes are the selected nodes of a graph, and those that --exclude left out of

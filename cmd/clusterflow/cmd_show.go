@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -46,7 +47,7 @@ func (a *app) showCommand() *cobra.Command {
 			case export != "":
 				return a.export(known.Blobs(), s, record, export)
 			case sample > 0:
-				return a.sample(known.Blobs(), record, sample)
+				return a.sample(known.Blobs(), s, record, sample)
 			case asJSON:
 				return writeShowJSON(a.out, s, record, known.Blobs())
 			}
@@ -80,15 +81,32 @@ func (a *app) export(blobs *cache.Blobs, s *graph.Step, record *cache.Record, di
 	return nil
 }
 
-func (a *app) sample(blobs *cache.Blobs, record *cache.Record, n int) error {
+// sample prints sentences and, where they are up to date with the files that
+// they were made from, which tokens their activations are the means of.
+func (a *app) sample(blobs *cache.Blobs, step *graph.Step, record *cache.Record, n int) error {
 	sentences, all, err := tasks.SampleSentences(blobs, record, n)
 	if err != nil {
 		return err
 	}
+	var averaged []tasks.Averaged
+	if step.State == graph.Cached {
+		if averaged, err = tasks.AveragedTokens(step.Node, sentences); err != nil {
+			return err
+		}
+	}
 	fmt.Fprintf(a.out, "%s of %s\n", count(len(sentences), "sentence", "sentences"), thousands(all))
-	for _, s := range sentences {
+	for i, s := range sentences {
 		fmt.Fprintf(a.out, "%6d  response %d, sentence %d, characters %d–%d, tokens %d–%d\n        %s\n",
 			s.ID, s.Response, s.Index, s.Chars[0], s.Chars[1], s.Tokens[0], s.Tokens[1], oneLine(s.Text))
+		if averaged == nil {
+			continue
+		}
+		v := averaged[i]
+		before := ""
+		if v.Before != "" {
+			before = "[" + strings.Trim(strconv.Quote(v.Before), `"`) + "] "
+		}
+		fmt.Fprintf(a.out, "        mean of %s%s\n", before, strconv.Quote(v.Text))
 	}
 	return nil
 }

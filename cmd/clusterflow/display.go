@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
@@ -100,7 +101,11 @@ type lineDisplay struct {
 	waits map[string]graph.Event // not said yet, by address
 	said  string
 	timer *time.Timer
+	quiet time.Time // when something was last written
 }
+
+// sign is how often a node that works for long gives a sign of life.
+const sign = 20 * time.Second
 
 func (d *lineDisplay) event(e graph.Event) {
 	d.mu.Lock()
@@ -109,6 +114,16 @@ func (d *lineDisplay) event(e graph.Event) {
 	case graph.EventDone:
 		d.done++
 		fmt.Fprintf(d.w, "[%*d/%d] done     %-48s %8s%s%s\n", len(fmt.Sprint(d.total)), d.done, d.total, e.Node.Addr, elapsed(e.Elapsed), facts(e), d.left.text())
+		d.quiet = e.Time
+	case graph.EventProgress:
+		if d.quiet.IsZero() {
+			d.quiet = e.Time.Add(-e.Elapsed)
+		}
+		if e.Progress.Total > 0 && e.Time.Sub(d.quiet) >= sign {
+			d.quiet = e.Time
+			fmt.Fprintf(d.w, "[%*d/%d] running  %-48s %3d%% %s%s\n", len(fmt.Sprint(d.total)), d.done, d.total, e.Node.Addr,
+				100*e.Progress.Done/e.Progress.Total, progressText(e.Progress), d.left.text())
+		}
 	case graph.EventSpared, graph.EventBlocked:
 		d.done++ // without a line: the summary counts them
 	case graph.EventFailed:
@@ -196,7 +211,24 @@ type bars struct {
 type runningNode struct {
 	since time.Time
 	bar   *mpb.Bar
-	last  graph.Progress
+	last  atomic.Pointer[graph.Progress] // read by the goroutine that draws
+}
+
+// text is how far the node has come, in its own unit, and what it says of it.
+func (r *runningNode) text(decor.Statistics) string {
+	if p := r.last.Load(); p != nil {
+		return "  " + progressText(*p)
+	}
+	return ""
+}
+
+// progressText says how far a node has come, in its own unit.
+func progressText(p graph.Progress) string {
+	done, total := thousands(int(p.Done)), thousands(int(p.Total))
+	if p.Unit == "bytes" {
+		done, total, p.Unit = humanize.Bytes(uint64(p.Done)), humanize.Bytes(uint64(p.Total)), ""
+	}
+	return strings.Join(strings.Fields(fmt.Sprintf("%s of %s %s %s", done, total, p.Unit, p.Note)), " ")
 }
 
 func newBars(w io.Writer, paint painter, total int, left *timeLeft) *bars {
@@ -276,11 +308,11 @@ func (b *bars) progress(addr string, e graph.Event) {
 	if r == nil {
 		return
 	}
-	r.last = e.Progress
+	r.last.Store(&e.Progress)
 	if r.bar == nil && time.Since(r.since) > slow && len(b.running) <= 16 {
 		r.bar = b.p.AddBar(e.Progress.Total, mpb.BarRemoveOnComplete(),
 			mpb.PrependDecorators(decor.Name(addr+" ", decor.WCSyncWidthR)),
-			mpb.AppendDecorators(decor.Percentage(decor.WC{W: 5}), decor.Name(" "), decor.AverageETA(decor.ET_STYLE_GO), decor.Name("  "+strings.TrimSpace(e.Progress.Unit+" "+e.Progress.Note))))
+			mpb.AppendDecorators(decor.Percentage(decor.WC{W: 5}), decor.Name(" "), decor.AverageETA(decor.ET_STYLE_GO), decor.Any(r.text)))
 	}
 	if r.bar != nil {
 		r.bar.SetTotal(e.Progress.Total, false)

@@ -9,13 +9,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"clusterflow/cache"
 	"clusterflow/graph"
 	"clusterflow/tasks"
 )
@@ -162,6 +160,8 @@ type stage struct {
 	time    time.Duration
 	timed   int
 	steps   int
+	kept    map[string]int // responses whose rows are kept, by model
+	of      map[string]int // responses of the same shards
 }
 
 // stages shows what each stage will do, in the order of the study.
@@ -173,12 +173,15 @@ func stages(b *strings.Builder, p *planned) {
 		}
 		st := all[s.Node.Stage]
 		if st == nil {
-			st = &stage{kinds: map[string]int{}, methods: map[string]int{}, layers: map[string]map[string]bool{}, demand: map[string]map[string]int{}}
+			st = &stage{
+				kinds: map[string]int{}, methods: map[string]int{}, layers: map[string]map[string]bool{}, demand: map[string]map[string]int{},
+				kept: map[string]int{}, of: map[string]int{},
+			}
 			all[s.Node.Stage] = st
 		}
 		st.add(s, p.durations)
 	}
-	for _, f := range p.compiled.Facts {
+	for _, f := range p.compiled.Facts(p.dataInfo) {
 		fmt.Fprintf(b, "%-8s %s\n", tasks.StageData, f)
 	}
 	for _, d := range p.compiled.Downloads {
@@ -207,7 +210,7 @@ func downloadLine(d tasks.Download) string {
 		d.Model, humanize.Bytes(uint64(d.Bytes)), count(d.Files, "file", "files"), d.Host+"/"+d.Source, d.Commit, d.Cache)
 }
 
-func (st *stage) add(s *graph.Step, d durations) {
+func (st *stage) add(s *graph.Step, d *durations) {
 	n := s.Node
 	st.steps++
 	st.kinds[n.Kind()]++
@@ -219,7 +222,11 @@ func (st *stage) add(s *graph.Step, d durations) {
 		if st.layers[model] == nil {
 			st.layers[model] = map[string]bool{}
 		}
-		st.layers[model][n.Attr("layer")] = true
+		if st.layers[model][n.Attr("layer")] = true; len(st.layers[model]) == 1 { // the others have the same responses
+			kept, of := d.kept(s)
+			st.kept[model] += kept
+			st.of[model] += of
+		}
 	}
 	st.memory = max(st.memory, n.Need.Memory)
 	st.disk += n.Disk
@@ -244,10 +251,17 @@ func (st *stage) lines(name string, p *planned) []string {
 		for _, model := range slices.Sorted(maps.Keys(st.layers)) {
 			layers := slices.Collect(maps.Keys(st.layers[model]))
 			slices.SortFunc(layers, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
-			what = append(what, fmt.Sprintf("%s: %s in one pass to block %s", model, count(len(layers), "layer", "layers"), layers[len(layers)-1]))
+			text := fmt.Sprintf("%s: %s in one pass to block %s", model, count(len(layers), "layer", "layers"), layers[len(layers)-1])
+			if kept := st.kept[model]; kept > 0 {
+				text += fmt.Sprintf(" · rows of %s of %s kept", thousands(kept), count(st.of[model], "response", "responses"))
+			}
+			what = append(what, text)
 		}
-		if n := st.kinds["extract"]; n > 0 {
+		switch n := st.kinds["extract"]; {
+		case n > 0:
 			what = append(what, count(n, "shard", "shards"))
+		default:
+			what = append(what, "rows of "+count(st.kinds["rows"], "layer", "layers")+" to join")
 		}
 	case tasks.StageTrain:
 		methods := []string{}
@@ -267,7 +281,11 @@ func (st *stage) lines(name string, p *planned) []string {
 	line := strings.Join(what, " · ")
 	var cost []string
 	if st.timed > 0 {
-		cost = append(cost, "about "+roughly(st.time*time.Duration(st.steps)/time.Duration(st.timed)))
+		rest := time.Duration(st.steps-st.timed) * st.time / time.Duration(st.timed)
+		if name == tasks.StageExtract {
+			rest = 0 // joining rows is nothing beside the pass
+		}
+		cost = append(cost, "about "+roughly(st.time+rest))
 	}
 	if st.memory > 1<<20 {
 		cost = append(cost, humanize.IBytes(uint64(st.memory))+" at the peak")
@@ -369,56 +387,6 @@ func (v *planView) list(b *strings.Builder, p *planned, paint painter) {
 		}
 		fmt.Fprintf(b, "  %s %-44s %s\n", paint.paint(stateColor[s.State], fmt.Sprintf("%-8s", s.State)), s.Node.Addr, strings.Join(reasons, "; "))
 	}
-}
-
-// durations are mean times of earlier runs by kind and method, read when they
-// are first asked for: every record of the cache is looked at.
-type durations func() map[string]*meanTime
-
-type meanTime struct {
-	sum time.Duration
-	n   int
-}
-
-func durationKey(kind, method string) string { return kind + " " + method }
-
-// measure gives the times of all earlier runs in the cache.
-func measure(known *cache.Reader) durations {
-	return sync.OnceValue(func() map[string]*meanTime { return meanTimes(known) })
-}
-
-func meanTimes(known *cache.Reader) map[string]*meanTime {
-	d := map[string]*meanTime{}
-	for r := range known.Records() {
-		method := ""
-		for _, l := range r.Lines {
-			if l.Label == "param method" {
-				method = l.Value
-			}
-		}
-		key := durationKey(r.Kind, method)
-		if d[key] == nil {
-			d[key] = &meanTime{}
-		}
-		d[key].sum += r.Finished.Sub(r.Started)
-		d[key].n++
-	}
-	return d
-}
-
-// of estimates a step: its own last time, else the mean of its kind.
-func (d durations) of(s *graph.Step) (time.Duration, bool) {
-	if s.Last != nil {
-		return s.Last.Finished.Sub(s.Last.Started), true
-	}
-	method := ""
-	if s.Node.Kind() == "train" {
-		method = s.Node.Attr("method")
-	}
-	if m := d()[durationKey(s.Node.Kind(), method)]; m != nil {
-		return m.sum / time.Duration(m.n), true
-	}
-	return 0, false
 }
 
 // roughly writes a duration with the precision of an estimate.

@@ -135,7 +135,7 @@ func TestTimeLeft(t *testing.T) {
 	cached.State = graph.Cached
 	sent := step("f", 500, 1)
 	sent.Node.Dest = graph.Destination{URL: "https://evaluator.invalid/v1"}
-	p := &planned{Plan: &graph.Plan{Steps: []*graph.Step{a, b, c, d, cached, sent}}, durations: func() map[string]*meanTime { return nil }, compiled: &tasks.Compiled{}}
+	p := &planned{Plan: &graph.Plan{Steps: []*graph.Step{a, b, c, d, cached, sent}}, durations: &durations{past: func() *past { return &past{} }}, compiled: &tasks.Compiled{}}
 	left := newTimeLeft(p, 2, func() time.Time { return now })
 	check := func(what string, want time.Duration, text string) {
 		t.Helper()

@@ -62,7 +62,8 @@ func (t *timeLeft) event(e graph.Event) {
 			n.part = min(float64(e.Progress.Done)/float64(e.Progress.Total), 1)
 		}
 	case graph.EventDone:
-		if n.expect > 0 {
+		_, grouped := e.Node.Task.(graph.GroupTask) // each of its nodes ends when all do
+		if n.expect > 0 && !grouped {
 			t.known += n.expect
 			t.took += e.Elapsed
 		}

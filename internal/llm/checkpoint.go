@@ -313,8 +313,14 @@ func (c *Checkpoint) Tokenizer() (*Tokenizer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening model %q: %w", c.source, err)
 	}
+	return t, c.Fits(t)
+}
+
+// Fits reports, as an error, that the embedding has no rows for some ids of a
+// tokenizer.
+func (c *Checkpoint) Fits(t *Tokenizer) error {
 	if t.Size() > c.Config.Vocab {
-		return nil, fmt.Errorf("opening model %q: its tokenizer has ids up to %d, but its embedding only %d rows (vocab_size); the files belong to different models", c.source, t.Size()-1, c.Config.Vocab)
+		return fmt.Errorf("opening model %q: its tokenizer has ids up to %d, but its embedding only %d rows (vocab_size); the files belong to different models", c.source, t.Size()-1, c.Config.Vocab)
 	}
-	return t, nil
+	return nil
 }

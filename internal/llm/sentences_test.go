@@ -1,10 +1,13 @@
 package llm
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"unicode/utf8"
 )
@@ -120,6 +123,54 @@ func TestSentencesOfRealResponses(t *testing.T) {
 	}
 	if count != 21951 || cut != 226 {
 		t.Errorf("%d sentences and %d responses cut off, want 21951 and 226", count, cut)
+	}
+}
+
+// The program in testdata reads the same rules another way, on a protected copy
+// of the text. Its sentences are ours, in every response, and with the scripts'
+// two defects put in it counts 21,885 and 21,874 where all are read
+// (LLM_REFERENCE_SENTENCES=1); every fourth takes a second.
+func TestSentencesAgainstPython(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("needs python3")
+	}
+	texts, step, wantSwallow, wantEverywhere := realResponses(t), 4, 5498, 5493
+	if os.Getenv("LLM_REFERENCE_SENTENCES") != "" {
+		step, wantSwallow, wantEverywhere = 1, 21885, 21874
+	}
+	for i := 0; step*i < len(texts); i++ {
+		texts[i] = texts[step*i]
+	}
+	texts = texts[:len(texts)/step]
+	input, err := json.Marshal(texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(python, filepath.Join("testdata", "sentences.py"))
+	c.Stdin = bytes.NewReader(input)
+	out, err := c.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := json.NewDecoder(bytes.NewReader(out))
+	swallow, everywhere := 0, 0
+	for i, text := range texts {
+		var want struct {
+			Sentences           []Span
+			Swallow, Everywhere int
+		}
+		if err := d.Decode(&want); err != nil {
+			t.Fatal(err)
+		}
+		start, end, _ := Thinking(text)
+		if got := CharSpans(text, Sentences(text, start, end, 3)); !slices.Equal(got, want.Sentences) {
+			t.Errorf("response %d: %d sentences, in Python %d, or others", i, len(got), len(want.Sentences))
+		}
+		swallow, everywhere = swallow+want.Swallow, everywhere+want.Everywhere
+	}
+	if swallow != wantSwallow || everywhere != wantEverywhere {
+		t.Errorf("with the scripts' defects %d and %d, want %d and %d", swallow, everywhere, wantSwallow, wantEverywhere)
 	}
 }
 

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"clusterflow/cache"
+	"clusterflow/graph"
+	"clusterflow/tasks"
+)
+
+// durations estimate how long the steps of a plan take, from earlier runs. The
+// records of the cache are read when an estimate is first asked for.
+type durations struct {
+	past   func() *past
+	shares func() map[*graph.Node]float64
+	steps  func() map[*graph.Node]*graph.Step
+	record func(cache.Digest) (*cache.Record, bool)
+}
+
+// past is what earlier runs took.
+type past struct {
+	means map[string]*meanTime // by kind and method
+	rates map[string]*rate     // of passes through a model on this machine, by precision
+}
+
+type meanTime struct {
+	sum time.Duration
+	n   int
+}
+
+// rate is how many floating-point operations passes did in how many seconds.
+type rate struct{ work, seconds float64 }
+
+func durationKey(kind, method string) string { return kind + " " + method }
+
+// measure gives the durations of a plan.
+func measure(known *cache.Reader, p *graph.Plan) *durations {
+	return &durations{
+		record: known.Record,
+		past:   sync.OnceValue(func() *past { return lookBack(known) }),
+		shares: sync.OnceValue(func() map[*graph.Node]float64 { return passShares(p) }),
+		steps: sync.OnceValue(func() map[*graph.Node]*graph.Step {
+			at := make(map[*graph.Node]*graph.Step, len(p.Steps))
+			for _, s := range p.Steps {
+				at[s.Node] = s
+			}
+			return at
+		}),
+	}
+}
+
+// lookBack reads the times of all earlier runs in the cache.
+func lookBack(known *cache.Reader) *past {
+	p := &past{means: map[string]*meanTime{}, rates: map[string]*rate{}}
+	host, _ := os.Hostname()
+	for r := range known.Records() {
+		method, precision := "", ""
+		for _, l := range r.Lines {
+			switch l.Label {
+			case "param method":
+				method = l.Value
+			case "param precision":
+				precision = l.Value
+			}
+		}
+		key := durationKey(r.Kind, method)
+		if p.means[key] == nil {
+			p.means[key] = &meanTime{}
+		}
+		p.means[key].sum += r.Finished.Sub(r.Started)
+		p.means[key].n++
+		work, err1 := strconv.ParseFloat(r.Info[tasks.NotePassWork], 64)
+		seconds, err2 := strconv.ParseFloat(r.Info[tasks.NotePassSeconds], 64)
+		if err1 != nil || err2 != nil || r.Host != host || seconds <= 0 {
+			continue
+		}
+		if p.rates[precision] == nil {
+			p.rates[precision] = &rate{}
+		}
+		p.rates[precision].work += work
+		p.rates[precision].seconds += seconds
+	}
+	return p
+}
+
+// passShares are the operations of the extract steps that will run: those of a
+// shard run through the blocks once, to the deepest of their layers.
+func passShares(p *graph.Plan) map[*graph.Node]float64 {
+	most, n := map[string]float64{}, map[string]int{}
+	for _, s := range p.Steps {
+		if shard, work := tasks.PassWork(s.Node); work > 0 && s.State != graph.Cached {
+			most[shard] = max(most[shard], work)
+			n[shard]++
+		}
+	}
+	out := map[*graph.Node]float64{}
+	for _, s := range p.Steps {
+		if shard, work := tasks.PassWork(s.Node); work > 0 && s.State != graph.Cached {
+			out[s.Node] = most[shard] / float64(n[shard])
+		}
+	}
+	return out
+}
+
+// of estimates a step: by the speed of earlier passes if it is one of a pass,
+// else by its own last time, else by the mean of its kind.
+func (d *durations) of(s *graph.Step) (time.Duration, bool) {
+	if s.Node.Kind() == "extract" && s.State != graph.Cached {
+		if r := d.past().rates[precisionOf(s.Node)]; r != nil {
+			kept, of := d.kept(s)
+			work := d.shares()[s.Node] * float64(of-kept) / float64(max(of, 1))
+			return time.Duration(work / r.work * r.seconds * float64(time.Second)), true
+		}
+	}
+	if s.Last != nil {
+		return s.Last.Finished.Sub(s.Last.Started), true
+	}
+	method := ""
+	if s.Node.Kind() == "train" {
+		method = s.Node.Attr("method")
+	}
+	if m := d.past().means[durationKey(s.Node.Kind(), method)]; m != nil {
+		return m.sum / time.Duration(m.n), true
+	}
+	return 0, false
+}
+
+func precisionOf(n *graph.Node) string {
+	for _, l := range n.Task.Params() {
+		if l.Label == "precision" {
+			return l.Value
+		}
+	}
+	return ""
+}
+
+// kept is how many of the responses of an extract step have rows already,
+// because only their number in the study changed.
+func (d *durations) kept(s *graph.Step) (kept, of int) {
+	of = tasks.ShardResponses(s.Node)
+	if s.Last == nil || of == 0 || s.State != graph.Unknown {
+		return 0, of
+	}
+	for _, in := range s.Node.Inputs {
+		from := d.steps()[in.From]
+		if from == nil {
+			return 0, of
+		}
+		for _, r := range from.Reasons {
+			if r.Cause != graph.CauseParam || !strings.HasPrefix(r.Text, "n_examples ") {
+				return 0, of
+			}
+		}
+	}
+	last := s.Last
+	if last.Brief {
+		if last, _ = d.record(last.Key); last == nil {
+			return 0, of
+		}
+	}
+	n, err := strconv.Atoi(last.Info["responses"])
+	if err != nil {
+		return 0, of
+	}
+	return min(n, of), of
+}
+
+// dataInfo is what a node of sentences found out, nil if that is not known.
+func (p *planned) dataInfo(addr string) *tasks.DataInfo {
+	n := p.Graph.Node(addr)
+	if n == nil {
+		return nil
+	}
+	for _, s := range p.Steps {
+		if s.Node != n || s.State != graph.Cached {
+			continue
+		}
+		record, ok := p.known.Record(s.Key)
+		if !ok {
+			return nil
+		}
+		var info tasks.DataInfo
+		if o, ok := record.Output("info"); !ok || o.Inline == nil || json.Unmarshal(o.Inline, &info) != nil {
+			return nil
+		}
+		return &info
+	}
+	return nil
+}
