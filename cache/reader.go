@@ -157,7 +157,7 @@ func (r *Reader) Run(studyID string) (*Run, error) { return loadRun(r.dir, study
 // ReadRun is Run, but reads the nodes only when they are asked for with
 // Run.Node or Run.LoadNodes; until then Nodes is nil.
 func (r *Reader) ReadRun(studyID string) (*Run, error) {
-	return loadRunBy(decodeRunHead, r.dir, studyID)
+	return readRun(r.dir, studyID)
 }
 
 // Runs returns the state of every study's last run, in the order of study ids.

@@ -32,7 +32,11 @@ type Run struct {
 	// a run after which every node was done; zero after any other.
 	Settled Digest `json:"settled,omitzero"`
 
-	later []byte // the text of the nodes, while they have not been read
+	// NodesFile names the file beside this one that holds the nodes of a large
+	// run. It is written when they change, this one at every heartbeat.
+	NodesFile string `json:"nodes_file,omitempty"`
+
+	later laterNodes // where the nodes are while they have not been read
 }
 
 // Node is what the run knows of the node at an address, nil when it knows
@@ -46,23 +50,30 @@ func (r *Run) Node(addr string) *NodeState {
 // KeepNodes makes the nodes of r those of an earlier run that ReadRun gave, as
 // long as they have not been read; false if they have.
 func (r *Run) KeepNodes(from *Run) bool {
-	if from.later == nil {
+	if from.later.none() {
 		return false
 	}
-	r.Nodes, r.later = nil, from.later
+	r.Nodes, r.later, r.NodesFile = nil, from.later, from.NodesFile
 	return true
 }
 
 // LoadNodes fills Nodes in a run that ReadRun gave.
 func (r *Run) LoadNodes() {
-	if r.later == nil {
+	if r.later.none() {
 		return
 	}
-	nodes, err := decodeNodes(r.later)
-	if err != nil { // what is known of the last run is lost; results are not
-		nodes = map[string]*NodeState{}
+	if r.loadNodes() != nil { // what is known of the last run is lost; results are not
+		r.Nodes, r.Settled = map[string]*NodeState{}, Digest{}
 	}
-	r.Nodes, r.later = nodes, nil
+}
+
+func (r *Run) loadNodes() error {
+	text, err := r.later.read(r.NodesFile)
+	if err == nil {
+		r.Nodes, err = decodeNodes(text)
+	}
+	r.later, r.NodesFile = laterNodes{}, ""
+	return err
 }
 
 // NodeState is what a run knows of one node.
@@ -137,36 +148,60 @@ func saveRun(dir string, r *Run, owner Owner, now time.Time) error {
 	if c.Owner.PID == 0 {
 		c.Owner = owner
 	}
-	text, err := encodeRun(&c)
-	if err != nil {
-		return fmt.Errorf("state of study %s: %w", r.StudyID, err)
-	}
-	return replaceFile(path, append(text, '\n'))
+	return writeRun(dir, path, &c)
 }
 
 // loadRun reads the state of a study's last run; nil when it never ran here.
-func loadRun(dir, studyID string) (*Run, error) { return loadRunBy(decodeRun, dir, studyID) }
+func loadRun(dir, studyID string) (*Run, error) {
+	r, err := readRun(dir, studyID)
+	if err != nil || r == nil || r.later.none() {
+		return r, err
+	}
+	if err := r.loadNodes(); err != nil {
+		path, _ := runPath(dir, studyID)
+		return nil, damagedRun(path, err)
+	}
+	return r, nil
+}
 
-func loadRunBy(decode func([]byte, *Run) error, dir, studyID string) (*Run, error) {
+func damagedRun(path string, err error) error {
+	return fmt.Errorf("reading the last run: %s is damaged (%w): remove it; results are not touched by that, only what is known of the last run", path, err)
+}
+
+// readRun is loadRun, but leaves the nodes to LoadNodes.
+func readRun(dir, studyID string) (*Run, error) {
 	path, err := runPath(dir, studyID)
 	if err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	for again := 0; ; again++ {
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the last run: %w", err)
+		}
+		r := &Run{}
+		if err := decodeRunHead(text, r); err != nil {
+			return nil, damagedRun(path, err)
+		}
+		if r.StudyID != studyID {
+			return nil, fmt.Errorf("reading the last run: %s is that of study %q: remove it, or give it its name back", path, r.StudyID)
+		}
+		if r.NodesFile == "" {
+			return r, nil
+		}
+		err = r.openNodes(dir)
+		switch {
+		case err == nil:
+			return r, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, damagedRun(path, err)
+		case again == 4: // not because an apply has replaced it meanwhile
+			return nil, damagedRun(path, err)
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the last run: %w", err)
-	}
-	r := &Run{}
-	if err := decode(text, r); err != nil {
-		return nil, fmt.Errorf("reading the last run: %s is damaged (%w): remove it; results are not touched by that, only what is known of the last run", path, err)
-	}
-	if r.StudyID != studyID {
-		return nil, fmt.Errorf("reading the last run: %s is that of study %q: remove it, or give it its name back", path, r.StudyID)
-	}
-	return r, nil
 }
 
 // loadRuns reads the last runs of all studies, by study id.

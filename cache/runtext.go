@@ -16,22 +16,41 @@ import (
 // encoding/json. The nodes come last.
 const nodesOpen = `,"nodes":{`
 
+// encodeRun writes a run with its nodes.
 func encodeRun(r *Run) ([]byte, error) {
-	head := *r
-	head.Nodes = nil
-	text, err := json.Marshal(&head)
-	switch {
-	case err != nil:
-		return nil, err
-	case r.later != nil: // kept as they were
-		b := make([]byte, 0, len(text)+len(nodesOpen)+len(r.later)+1)
-		b = append(append(b, text[:len(text)-1]...), nodesOpen...)
-		return append(b, bytes.TrimRight(r.later, "\n")...), nil
-	case len(r.Nodes) == 0:
-		return text, nil
+	head, err := encodeHead(r, "")
+	if err != nil || r.later.none() && len(r.Nodes) == 0 {
+		return head, err
 	}
-	b := append(make([]byte, 0, len(text)+300*len(r.Nodes)), text[:len(text)-1]...)
-	b = append(b, nodesOpen...)
+	nodes, err := encodeNodes(r)
+	if err != nil {
+		return nil, err
+	}
+	return joinRun(head, nodes), nil
+}
+
+// joinRun puts nodes, as encodeNodes wrote them, into a run without nodes.
+func joinRun(head, nodes []byte) []byte {
+	b := make([]byte, 0, len(head)+len(nodesOpen)+len(nodes))
+	b = append(append(b, head[:len(head)-1]...), nodesOpen...)
+	return append(b, nodes...)
+}
+
+// encodeHead writes a run without its nodes.
+func encodeHead(r *Run, nodesFile string) ([]byte, error) {
+	head := *r
+	head.Nodes, head.NodesFile = nil, nodesFile
+	return json.Marshal(&head)
+}
+
+// encodeNodes writes what follows nodesOpen.
+func encodeNodes(r *Run) ([]byte, error) {
+	if !r.later.none() { // kept as they were
+		text, err := r.later.read(r.NodesFile)
+		return bytes.TrimRight(text, "\n"), err
+	}
+	b := make([]byte, 0, 300*len(r.Nodes))
+	var err error
 	for i, addr := range slices.Sorted(maps.Keys(r.Nodes)) {
 		if i > 0 {
 			b = append(b, ',')
@@ -129,7 +148,7 @@ func decodeRun(text []byte, r *Run) error {
 func decodeRunHead(text []byte, r *Run) error {
 	i := bytes.Index(text, []byte(nodesOpen))
 	if i > 0 && bytes.HasSuffix(text, []byte("}}\n")) && json.Unmarshal(append(bytes.Clone(text[:i]), '}'), r) == nil {
-		r.later = text[i+len(nodesOpen):]
+		r.later.text = text[i+len(nodesOpen):]
 		return nil
 	}
 	*r = Run{}
