@@ -18,8 +18,9 @@ import (
 	"time"
 )
 
-// attach takes the lock and opens the database and the journal.
-func (s *Store) attach(ctx context.Context, wait time.Duration) error {
+// attach takes the lock and opens the database and the journal, or leaves that
+// to Ready if it may come later and there is nothing to mend.
+func (s *Store) attach(ctx context.Context, wait time.Duration, later bool) error {
 	owner := s.owner
 	owner.Since = s.now()
 	locks, unclean, err := s.lock(ctx, owner, wait)
@@ -36,18 +37,28 @@ func (s *Store) attach(ctx context.Context, wait time.Duration) error {
 	if err != nil {
 		return err
 	}
-	db, err := openDatabase(databasePath(s.stateDir), journalPath(s.dir))
-	if err != nil {
-		return err
+	later = later && !unclean && id.ID != "" && s.journalThere()
+	if later {
+		fresh, _, err := checkDatabase(databasePath(s.stateDir))
+		switch {
+		case err == nil && !fresh:
+		case err == nil || errors.Is(err, fs.ErrNotExist):
+			later = false
+		default:
+			return &DatabaseError{Dir: databasePath(s.stateDir), Journal: journalPath(s.dir), Err: err}
+		}
 	}
-	j, err := s.settle(db, id, unclean)
-	if err != nil {
-		return errors.Join(err, db.close())
+	s.stamps.begin()
+	var db *database
+	var j *journal
+	if !later {
+		if db, j, err = s.openDatabase(id, unclean); err != nil {
+			return err
+		}
 	}
 	attached = true
-	s.stamps.begin()
 	s.mu.Lock()
-	s.locks, s.journal, s.db, s.users = locks, j, db, new(sync.WaitGroup)
+	s.locks, s.journal, s.db, s.later, s.users = locks, j, db, later, new(sync.WaitGroup)
 	closed := s.closed
 	s.mu.Unlock()
 	if closed { // while this waited for the lock
@@ -56,12 +67,71 @@ func (s *Store) attach(ctx context.Context, wait time.Duration) error {
 	return nil
 }
 
+func (s *Store) journalThere() bool {
+	_, err := os.Stat(journalPath(s.dir))
+	return err == nil
+}
+
+// openDatabase opens the database and brings it and the journal into agreement.
+func (s *Store) openDatabase(id identity, unclean bool) (*database, *journal, error) {
+	db, err := openDatabase(databasePath(s.stateDir), journalPath(s.dir))
+	if err != nil {
+		return nil, nil, err
+	}
+	j, err := s.settle(db, id, unclean)
+	if err != nil {
+		return nil, nil, errors.Join(err, db.close())
+	}
+	return db, j, nil
+}
+
+// Ready opens the database if Options.Later put that off, as everything that
+// needs it does. It reports whether the journal had to be mended: what was read
+// of it before may not hold.
+func (s *Store) Ready() (mended bool, err error) {
+	if !s.isLater() {
+		return false, nil
+	}
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if !s.isLater() {
+		return false, nil
+	}
+	id, err := s.identity()
+	if err != nil {
+		return false, err
+	}
+	before, _ := os.Stat(journalPath(s.dir))
+	db, j, err := s.openDatabase(id, false)
+	if err != nil {
+		return false, err
+	}
+	after, _ := os.Stat(journalPath(s.dir))
+	mended = before == nil || after == nil || !os.SameFile(before, after) || before.Size() != after.Size()
+	s.mu.Lock()
+	s.db, s.journal, s.later = db, j, false
+	s.mu.Unlock()
+	return mended, s.rememberLoss()
+}
+
+func (s *Store) isLater() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.later
+}
+
 // detach undoes attach.
 func (s *Store) detach() error {
+	s.opening.Lock()
+	defer s.opening.Unlock()
 	s.mu.Lock()
-	db, users, locks := s.db, s.users, s.locks
-	s.db = nil
+	db, users, locks, later := s.db, s.users, s.locks, s.later
+	s.db, s.later = nil, false
 	s.mu.Unlock()
+	if later {
+		err := s.stamps.end()
+		return errors.Join(err, unlock(locks, err == nil))
+	}
 	if db == nil {
 		return nil
 	}

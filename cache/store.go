@@ -26,6 +26,9 @@ type Options struct {
 	// Wait is how long to wait for the lock; 0 is not at all, negative without
 	// limit.
 	Wait time.Duration
+	// Later leaves a database that was closed properly alone until something
+	// needs it; see Store.Ready.
+	Later bool
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
@@ -39,7 +42,8 @@ type Store struct {
 	stamps        *stamps
 
 	mu      sync.Mutex // guards what follows
-	db      *database  // nil while suspended or closed
+	db      *database  // nil while suspended, closed or not needed yet
+	later   bool       // the lock is held, and nothing has needed the database yet
 	users   *sync.WaitGroup
 	locks   []*fileLock
 	closed  bool
@@ -48,6 +52,8 @@ type Store struct {
 
 	commits sync.Mutex // order of commits, which is the journal's order
 	journal *journal
+
+	opening sync.Mutex // held while the database is opened later
 }
 
 // Open opens the cache for writing, making it if need be. It returns a
@@ -77,7 +83,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.stamps = newStamps(s.dir, s.now)
 	s.blobs = newBlobs(s.dir, s.stamps, s.now)
 	s.owner = Self(o.Command, s.now())
-	if err := s.attach(ctx, o.Wait); err != nil {
+	if err := s.attach(ctx, o.Wait, o.Later); err != nil {
 		return nil, err
 	}
 	if err := s.rememberLoss(); err != nil {
@@ -127,7 +133,7 @@ func (s *Store) Suspend() error { return s.detach() }
 // process may have added records and changed buckets meanwhile.
 func (s *Store) Resume(ctx context.Context) error {
 	s.mu.Lock()
-	closed, open := s.closed, s.db != nil
+	closed, open := s.closed, s.db != nil || s.later
 	s.mu.Unlock()
 	if closed {
 		return fmt.Errorf("resuming: %w", ErrSuspended)
@@ -135,7 +141,7 @@ func (s *Store) Resume(ctx context.Context) error {
 	if open {
 		return nil
 	}
-	if err := s.attach(ctx, -1); err != nil {
+	if err := s.attach(ctx, -1, false); err != nil {
 		return err
 	}
 	return s.rememberLoss()
@@ -293,6 +299,9 @@ func (s *Store) Commit(recs ...*Record) error {
 
 // begin returns the database for one operation; done ends it.
 func (s *Store) begin() (db *database, done func(), err error) {
+	if _, err := s.Ready(); err != nil {
+		return nil, nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.db == nil {

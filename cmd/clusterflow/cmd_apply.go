@@ -91,7 +91,7 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 	}
 	dir := a.cachePath(study, &f.studyFlags)
 	id := studyID(study, dir)
-	store, err := cache.Open(ctx, cache.Options{Dir: dir, StateDir: f.stateDir, Command: "clusterflow apply " + study})
+	store, err := cache.Open(ctx, cache.Options{Dir: dir, StateDir: f.stateDir, Command: "clusterflow apply " + study, Later: true})
 	if err != nil {
 		return err
 	}
@@ -99,24 +99,20 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 	var sum *graph.Summary
 	past := cache.Past{StudyID: id, Study: compiled.Study.Name.V, File: study, Flags: f.given, Started: a.now()}
 	defer func() { a.keepPast(dir, past, sum, err) }()
-	for _, n := range store.Notices() { // before anything is spent
-		fmt.Fprintln(a.err, "note:", n)
-	}
 	office.Open(store, batch.DeskOptions{})
 	if f.saved != nil {
 		office.SetCeiling(f.saved.Limits())
 	}
 	defer func() { err = errors.Join(err, office.Close()) }()
-	known, err := store.Reader()
-	if err != nil {
-		return err
-	}
 	f.brief = !f.json && len(f.force) == 0 && f.saved == nil
-	p, err := a.planWith(ctx, compiled, known, id, dir, &f.selection)
+	p, err := a.planApply(ctx, compiled, store, id, dir, &f.selection)
+	for _, n := range store.Notices() { // before anything is spent
+		fmt.Fprintln(a.err, "note:", n)
+	}
 	if err != nil {
 		return err
 	}
-	a.keepKilled(dir, known, p.Last)
+	a.keepKilled(dir, p.known, p.Last)
 	if run := p.Last; run != nil && currentState(run) == "waiting" { // it has lent us the cache between two polls
 		return fmt.Errorf("%s is being applied by process %d on %s since %s, which waits for batches; interrupt that one first, or follow it with: clusterflow status --watch %s",
 			study, run.Owner.PID, run.Owner.Host, run.Started.Local().Format("2006-01-02 15:04:05"), study)
@@ -145,6 +141,25 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 		page, err = a.publish(p, store, sum)
 	}
 	return a.finish(p, sum, page, err, f)
+}
+
+// planApply plans from what the journal says. If there is work, the database is
+// opened, and if that finds records which the journal lacked, or the other way
+// round, the plan is made again.
+func (a *app) planApply(ctx context.Context, c *tasks.Compiled, store *cache.Store, id, dir string, sel *selection) (*planned, error) {
+	for {
+		known, err := store.Reader()
+		if err != nil {
+			return nil, err
+		}
+		p, err := a.planWith(ctx, c, known, id, dir, sel)
+		if err != nil || !p.Work() {
+			return p, err
+		}
+		if mended, err := store.Ready(); err != nil || !mended {
+			return p, err
+		}
+	}
 }
 
 // execute runs the plan with its progress shown.
@@ -202,9 +217,16 @@ func (a *app) publish(p *planned, store *cache.Store, sum *graph.Summary) (strin
 		return "", nil
 	}
 	if slices.ContainsFunc(record.Outputs, func(o cache.Output) bool { return o.Absent }) { // of a brief record
-		var err error
-		if record, err = store.Record(record.Key); err != nil || record == nil {
-			return "", err
+		known := p.known // has it if nothing ran
+		if sum.Ran > 0 {
+			var err error
+			if known, err = store.Reader(); err != nil {
+				return "", err
+			}
+		}
+		var ok bool
+		if record, ok = known.Record(record.Key); !ok {
+			return "", nil
 		}
 	}
 	page, err := tasks.Publish(store.Blobs(), record, p.compiled.Study.Name.V, p.compiled.Study.Report.Dir.V)
