@@ -43,6 +43,9 @@ func (a *app) doctor(ctx context.Context, f *studyFlags) error {
 	if b.Path != "" {
 		line("", "%s", b.Path)
 	}
+	for _, other := range b.Others {
+		line("", "%s", other)
+	}
 	line("", "%.0f GFLOPS in float32 on one core", linalg.MeasureGFLOPS(ctx))
 	line("GPU", "%s", gpu(ctx))
 	dir := a.cachePath("x", f)

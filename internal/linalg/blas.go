@@ -1,146 +1,165 @@
 package linalg
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
-	"time"
-
-	"golang.org/x/sys/cpu"
 )
 
 // BackendInfo says which library computes matrix products, and why that one.
 type BackendInfo struct {
-	Name    string // "OpenBLAS 0.3.21 SkylakeX" or "gonum"
-	Path    string // the library's file or soname; "" for gonum
-	How     string // how it was chosen, in a sentence for the doctor
-	Problem string // what went wrong although the user asked for a library; else ""
+	Name    string   // "OpenBLAS 0.3.21 SkylakeX" or "gonum"
+	Path    string   // the library's file or soname; "" for gonum
+	How     string   // how it was chosen, in a sentence for the doctor
+	Others  []string // what else was found and why it was not chosen
+	Problem string   // what went wrong although the user asked for a library; else ""
 }
 
 // Backend returns the library that [Gemm] uses. It is looked for once, on the
-// first call: the library named by CLUSTERFLOW_BLAS (a path, or "gonum"), else
-// OpenBLAS where the system's loader finds it, else gonum's own Go code.
+// first call: the library named by CLUSTERFLOW_BLAS (a path, "openblas",
+// "onednn", "mkl", "blis" or "gonum"), else the first of OpenBLAS, oneDNN, MKL
+// and BLIS that the system's loader finds and that multiplies rightly, unless a
+// later one is clearly faster, else gonum's own Go code.
+//
+// oneDNN has no product in float64; those run on the first other library that
+// was found, else on gonum.
 func Backend() BackendInfo { return backend().info }
 
 type loadedBackend struct {
 	info  BackendInfo
 	sgemm gemmFunc[float32]
-	dgemm gemmFunc[float64]
+	dgemm gemmFunc[float64] // nil where the library has none
 }
 
 // backend is the process's one BLAS: a shared library can be loaded once only,
 // and results must not change half-way.
-var backend = sync.OnceValue(findBackend)
+var backend = sync.OnceValue(func() loadedBackend {
+	b := findBackend()
+	if b.dgemm == nil {
+		b.dgemm = goBackend().dgemm
+	}
+	return b
+})
+
+// clearlyFaster is by how much a library must beat one that stands before it
+// in the list to be taken instead. A smaller margin would let the noise of a
+// busy machine choose, and results have other bits with another library.
+const clearlyFaster = 1.25
+
+// library is a BLAS that can be loaded at run time.
+type library struct {
+	name  string   // for CLUSTERFLOW_BLAS
+	title string   // for people
+	files []string // names for the system's loader, best first
+}
 
 func findBackend() loadedBackend {
-	fallback := goBackend()
 	asked := os.Getenv("CLUSTERFLOW_BLAS")
-	switch {
-	case strings.EqualFold(asked, "gonum"):
-		fallback.info.How = "CLUSTERFLOW_BLAS=gonum"
-		return fallback
-	case asked != "":
-		found, err := loadBLAS(asked)
-		if err != nil {
-			fallback.info.How = "the library named by CLUSTERFLOW_BLAS could not be used"
-			fallback.info.Problem = fmt.Sprintf("loading the BLAS named by CLUSTERFLOW_BLAS: %v; unset it to search the system's libraries, or set it to gonum", err)
-			return fallback
-		}
-		found.info.How = "CLUSTERFLOW_BLAS=" + asked + coreNote(found)
+	if asked == "" {
+		return searchBackend()
+	}
+	how := "CLUSTERFLOW_BLAS=" + asked
+	if strings.EqualFold(asked, "gonum") {
+		found := goBackend()
+		found.info.How = how
 		return found
 	}
-	for _, name := range blasNames() {
-		if found, err := loadBLAS(name); err == nil {
-			found.info.How = "found by the system's loader as " + name + coreNote(found)
-			return found
+	files := []string{asked}
+	for _, lib := range libraries() {
+		if strings.EqualFold(asked, lib.name) {
+			files = lib.files
 		}
 	}
-	fallback.info.How = "no OpenBLAS found (Debian, Ubuntu: apt install libopenblas0), so products run on gonum's Go code, many times slower"
-	return fallback
-}
-
-func coreNote(b loadedBackend) string {
-	if core := os.Getenv(coreVariable); core != "" && strings.HasPrefix(b.info.Name, "OpenBLAS") {
-		return ", " + coreVariable + "=" + core
+	found, err := loadFirst(files)
+	if err != nil {
+		found = goBackend()
+		found.info.How = "the library named by CLUSTERFLOW_BLAS could not be used"
+		found.info.Problem = fmt.Sprintf("loading the BLAS named by CLUSTERFLOW_BLAS: %v; unset it to search the system's libraries, or set it to gonum", err)
+		return found
 	}
-	return ""
+	found.info.How = how + coreNote(found)
+	return found
 }
 
-// coreVariable names OpenBLAS's environment variable for the kernels to use.
-const coreVariable = "OPENBLAS_CORETYPE"
+// searchBackend compares what the system's loader finds.
+func searchBackend() loadedBackend {
+	var found []loadedBackend
+	var others []string
+	for _, lib := range libraries() {
+		b, err := loadFirst(lib.files)
+		switch {
+		case err == nil:
+			found = append(found, b)
+		case b.info.Path != "":
+			others = append(others, fmt.Sprintf("%s is not used: %v", lib.title, err))
+		}
+	}
+	if len(found) == 0 {
+		b := goBackend()
+		b.info.How = "no BLAS library found (Debian, Ubuntu: apt install libopenblas0), so products run on gonum's Go code, many times slower"
+		b.info.Others = others
+		return b
+	}
+	best := 0
+	speed := make([]float64, len(found))
+	if len(found) > 1 {
+		speed = compareSpeed(found)
+		for i := range found {
+			if speed[i] > clearlyFaster*speed[best] {
+				best = i
+			}
+		}
+	}
+	b := found[best]
+	b.info.How = "found by the system's loader" + coreNote(b)
+	if best > 0 {
+		b.info.How += fmt.Sprintf(", and over %g times as fast as what comes before it", clearlyFaster)
+	}
+	for i, o := range found {
+		if i == best {
+			continue
+		}
+		others = append(others, fmt.Sprintf("%s was found too%s; a test product ran %.2f times as fast, and from %g times it would be taken", o.info.Name, coreNote(o), speed[i]/speed[best], clearlyFaster))
+		if b.dgemm == nil && o.dgemm != nil {
+			b.dgemm = o.dgemm
+			b.info.Name += " (float64: " + o.info.Name + ")"
+		}
+	}
+	b.info.Others = others
+	return b
+}
 
-// openBLASCore returns the name of the best kernels of OpenBLAS that this
-// processor can run, or "" to leave the choice to OpenBLAS. It chooses by
-// processor model, and takes its slowest kernels for models younger than
-// itself; choosing by instruction set does not age.
-func openBLASCore() string {
-	if runtime.GOARCH != "amd64" {
+// loadFirst loads the first library of these files that is there.
+func loadFirst(files []string) (loadedBackend, error) {
+	var missing error
+	for _, file := range files {
+		b, err := loadBLAS(file)
+		if err == nil || b.info.Path != "" {
+			return b, err
+		}
+		if missing == nil {
+			missing = err
+		}
+	}
+	return loadedBackend{}, missing
+}
+
+// coreNote says which of OpenBLAS's kernels were asked for, and by whom.
+func coreNote(b loadedBackend) string {
+	if !strings.HasPrefix(b.info.Name, "OpenBLAS") {
 		return ""
 	}
+	core, best := os.Getenv(coreVariable), openBLASCore()
 	switch {
-	case cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512CD && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL:
-		return "SKYLAKEX"
-	case cpu.X86.HasAVX2 && cpu.X86.HasFMA:
-		return "HASWELL"
+	case core == "":
+		return ""
+	case coreSetHere() || strings.EqualFold(core, best):
+		return ", " + coreVariable + "=" + core
 	}
-	return ""
-}
-
-// CPUFeatures returns the vector instruction sets of this processor that
-// matter to the speed of matrix products, in a fixed order.
-func CPUFeatures() []string {
-	all := []struct {
-		name string
-		has  bool
-	}{
-		{"sse4.1", cpu.X86.HasSSE41},
-		{"avx", cpu.X86.HasAVX},
-		{"avx2", cpu.X86.HasAVX2},
-		{"fma", cpu.X86.HasFMA},
-		{"avx512f", cpu.X86.HasAVX512F},
-		{"avx512bw", cpu.X86.HasAVX512BW},
-		{"avx512dq", cpu.X86.HasAVX512DQ},
-		{"avx512vl", cpu.X86.HasAVX512VL},
-		{"avx512vnni", cpu.X86.HasAVX512VNNI},
-		{"avx512bf16", cpu.X86.HasAVX512BF16},
-		{"amx-bf16", cpu.X86.HasAMXBF16},
-		{"asimd", cpu.ARM64.HasASIMD},
-		{"asimddp", cpu.ARM64.HasASIMDDP},
-		{"sve", cpu.ARM64.HasSVE},
+	note := ", " + coreVariable + "=" + core + " from the environment"
+	if best != "" {
+		note += "; without it " + best + ", the best for this processor, would be set"
 	}
-	var names []string
-	for _, f := range all {
-		if f.has {
-			names = append(names, f.name)
-		}
-	}
-	return names
-}
-
-// MeasureGFLOPS returns the speed of [Gemm] on one thread, in 10⁹ floating
-// point operations a second, measured over about a fifth of a second after a
-// warm-up. It returns 0 if ctx ends first.
-func MeasureGFLOPS(ctx context.Context) float64 {
-	const m, n, k = tileRows, tileCols, 1024
-	a, b, c := NewMatrix(m, k), NewMatrix(n, k), NewMatrix(m, n)
-	for i := range a.Data {
-		a.Data[i] = float32(i%7) - 3
-	}
-	for i := range b.Data {
-		b.Data[i] = float32(i%5) - 2
-	}
-	Gemm(1, false, true, 1, a, b, 0, c)
-	start := time.Now()
-	for calls := 1; ; calls++ {
-		if ctx.Err() != nil {
-			return 0
-		}
-		Gemm(1, false, true, 1, a, b, 0, c)
-		if t := time.Since(start); t > 200*time.Millisecond {
-			return 2 * m * n * k * float64(calls) / t.Seconds() / 1e9
-		}
-	}
+	return note
 }

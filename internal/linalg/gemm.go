@@ -9,9 +9,13 @@ import (
 )
 
 // The tile of C that one BLAS call computes. Its shape is part of a result's
-// bits: BLAS libraries pick their inner kernels by the size of the call.
+// bits: BLAS libraries pick their inner kernels by the size of the call. A call
+// packs its part of b once for all its rows, so wide products take tall tiles;
+// in narrow ones packing a is what costs, and short tiles leave more of them to
+// share out.
 const (
 	tileRows = 256
+	tallRows = 1024
 	tileCols = 512
 )
 
@@ -34,8 +38,11 @@ func Gemm(threads int, transA, transB bool, alpha float32, a, b Matrix, beta flo
 		scale(c, beta)
 		return
 	}
-	sgemm := backend().sgemm
-	p.tiles(threads, a.Stride, b.Stride, c.Stride, func(rows, cols, aAt, bAt, cAt int) {
+	sgemm, tall := backend().sgemm, tileRows
+	if p.n > tileCols {
+		tall = tallRows
+	}
+	p.tiles(threads, tall, a.Stride, b.Stride, c.Stride, func(rows, cols, aAt, bAt, cAt int) {
 		sgemm(transA, transB, rows, cols, p.k, alpha, a.Data[aAt:], a.Stride, b.Data[bAt:], b.Stride, beta, c.Data[cAt:], c.Stride)
 	})
 }
@@ -47,7 +54,7 @@ func Gemm64(threads int, transA, transB bool, alpha float64, a, b blas64.General
 		panic(ShapeError{"Gemm64", "an empty matrix"})
 	}
 	dgemm := backend().dgemm
-	p.tiles(threads, a.Stride, b.Stride, c.Stride, func(rows, cols, aAt, bAt, cAt int) {
+	p.tiles(threads, tileRows, a.Stride, b.Stride, c.Stride, func(rows, cols, aAt, bAt, cAt int) {
 		dgemm(transA, transB, rows, cols, p.k, alpha, a.Data[aAt:], a.Stride, b.Data[bAt:], b.Stride, beta, c.Data[cAt:], c.Stride)
 	})
 }
@@ -71,12 +78,12 @@ func newProduct(fn string, transA, transB bool, a, b, c [2]int) product {
 	return product{transA, transB, a[0], b[1], a[1]}
 }
 
-// tiles calls f for every tile of c, with its size and where the operands'
+// tiles calls f for every tile of c, of at most tall rows, with its size and where the operands'
 // parts begin in their storage.
-func (p product) tiles(threads, lda, ldb, ldc int, f func(rows, cols, aAt, bAt, cAt int)) {
+func (p product) tiles(threads, tall, lda, ldb, ldc int, f func(rows, cols, aAt, bAt, cAt int)) {
 	across := Blocks(p.n, tileCols)
-	ForEach(threads, Blocks(p.m, tileRows)*across, func(t int) {
-		i, j := t/across*tileRows, t%across*tileCols
+	ForEach(threads, Blocks(p.m, tall)*across, func(t int) {
+		i, j := t/across*tall, t%across*tileCols
 		aAt, bAt := i*lda, j
 		if p.transA {
 			aAt = i
@@ -84,7 +91,7 @@ func (p product) tiles(threads, lda, ldb, ldc int, f func(rows, cols, aAt, bAt, 
 		if p.transB {
 			bAt = j * ldb
 		}
-		f(min(tileRows, p.m-i), min(tileCols, p.n-j), aAt, bAt, i*ldc+j)
+		f(min(tall, p.m-i), min(tileCols, p.n-j), aAt, bAt, i*ldc+j)
 	})
 }
 

@@ -71,7 +71,7 @@ func operands(rng *rand.Rand, transA, transB bool, m, n, k int, beta float32) (a
 func TestGemmAgainstDefinition(t *testing.T) {
 	rng := Rand(1, "test gemm")
 	inGo := goBackend().sgemm
-	shapes := [][3]int{{1, 1, 1}, {1, 700, 5}, {3, 2, 129}, {65, 67, 33}, {300, 520, 17}, {257, 1, 40}, {64, 192, 64}}
+	shapes := [][3]int{{1, 1, 1}, {1, 700, 5}, {3, 2, 129}, {65, 67, 33}, {300, 520, 17}, {257, 1, 40}, {64, 192, 64}, {1030, 530, 9}}
 	for _, s := range shapes {
 		for flags := range 4 {
 			transA, transB := flags&1 != 0, flags&2 != 0
@@ -115,7 +115,7 @@ func TestGemmLeavesTheRestOfCAlone(t *testing.T) {
 
 func TestGemmBitsDoNotDependOnThreads(t *testing.T) {
 	rng := Rand(2, "test gemm")
-	for _, s := range [][3]int{{600, 1100, 70}, {31, 1300, 257}} {
+	for _, s := range [][3]int{{600, 1100, 70}, {31, 1300, 257}, {2100, 520, 30}, {900, 40, 30}} {
 		a, b, c := operands(rng, false, true, s[0], s[1], s[2], 0)
 		Gemm(1, false, true, 1, a, b, 0, c)
 		for _, threads := range []int{2, 3, 16} {
@@ -179,6 +179,34 @@ func TestBackendChoice(t *testing.T) {
 	cancel()
 	if MeasureGFLOPS(ctx) != 0 {
 		t.Error("MeasureGFLOPS measured although its context had ended")
+	}
+}
+
+func TestProductsAreTested(t *testing.T) {
+	right := goBackend()
+	if err := testProducts(right); err != nil {
+		t.Errorf("gonum: %v", err)
+	}
+	for _, lib := range libraries() {
+		b, err := loadFirst(lib.files)
+		if err != nil {
+			t.Logf("%s is not here: %v", lib.title, err)
+			continue
+		}
+		if speed := compareSpeed([]loadedBackend{b, right}); !(speed[0] > 0 && speed[1] > 0) {
+			t.Errorf("%s: speeds %v", lib.title, speed)
+		}
+	}
+	wrong := right
+	wrong.info.Name = "a library"
+	wrong.sgemm = func(transA, transB bool, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc int) {
+		right.sgemm(transA, transB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
+		if transA && !transB {
+			c[m*n-1]++
+		}
+	}
+	if err := testProducts(wrong); err == nil || !strings.Contains(err.Error(), "a library multiplies wrongly in float32: [36, 40]") {
+		t.Errorf("a wrong product: %v", err)
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"runtime"
 )
 
-func blasNames() []string { return nil }
+func libraries() []library { return nil }
+
+func coreSetHere() bool { return false }
 
 func loadBLAS(string) (loadedBackend, error) {
 	return loadedBackend{}, errors.New("libraries cannot be loaded at run time on " + runtime.GOOS + "/" + runtime.GOARCH)
