@@ -16,6 +16,9 @@ type Job struct {
 	Node    *Node
 	Key     cache.Digest
 	Threads int // threads that the task may keep busy
+	// Memory is how many bytes the task should get by with, by its own estimate
+	// (Need.Memory, or as little as Need.Least); 0 is no limit.
+	Memory int64
 	// Store is the cache, for what a task remembers between runs. It is nil in
 	// a process of its own, which remembers nothing.
 	Store *cache.Store

@@ -80,6 +80,7 @@ type Source struct {
 type Need struct {
 	Threads int   // at least 1; capped by the scheduler's threads
 	Memory  int64 // bytes at the peak, an estimate
+	Least   int64 // bytes that do as well, more slowly, where Memory is not allowed; 0 for Memory
 }
 
 // Node is one step of a study.

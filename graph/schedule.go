@@ -146,23 +146,36 @@ func groupNeed(members []*item) Need {
 	for _, it := range members {
 		need.Threads = max(need.Threads, it.node.Need.Threads)
 		need.Memory = max(need.Memory, it.node.Need.Memory)
+		need.Least = max(need.Least, it.node.Need.Least)
 	}
 	return need
 }
 
+// capped is what a task gets of what it needs.
 func (r *run) capped(n Need) Need {
 	n.Threads = min(n.Threads, r.x.Threads)
+	if r.x.Memory > 0 && n.Least > 0 {
+		n.Memory = max(n.Least, min(n.Memory, r.x.Memory))
+	}
 	return n
+}
+
+// allowed is the memory that a task is told of: none where there is no limit.
+func (r *run) allowed(n Need) int64 {
+	if r.x.Memory == 0 {
+		return 0
+	}
+	return n.Memory
 }
 
 // fits reports whether a task can start beside those that run. It is an error
 // if it could not even run alone.
 func (r *run) fits(addr string, n Need) (bool, error) {
+	n = r.capped(n)
 	if r.x.Memory > 0 && n.Memory > r.x.Memory {
 		return false, fmt.Errorf("%s needs about %.1f GiB of memory, more than the %.1f GiB that apply may use; give --memory to allow more",
 			addr, float64(n.Memory)/(1<<30), float64(r.x.Memory)/(1<<30))
 	}
-	n = r.capped(n)
 	return r.threads+n.Threads <= r.x.Threads && (r.x.Memory == 0 || r.memory+n.Memory <= r.x.Memory), nil
 }
 
@@ -192,7 +205,7 @@ func (r *run) start(ctx context.Context, items []*item, l *lease) {
 	for i, it := range items {
 		it.phase = running
 		j := &Job{
-			Node: it.node, Key: it.key, Threads: max(l.need.Threads, 1), Store: r.x.Store, files: storeFiles{r.x.Store.Blobs()},
+			Node: it.node, Key: it.key, Threads: max(l.need.Threads, 1), Memory: r.allowed(l.need), Store: r.x.Store, files: storeFiles{r.x.Store.Blobs()},
 			Lines: it.lines, was: it.was, started: now, lease: l, notify: r.progress,
 			settle: func(j *Job, err error) { r.events <- settlement{job: j, err: err} },
 		}

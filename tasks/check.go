@@ -55,6 +55,7 @@ type material struct {
 	chars       int
 	longest     int   // characters of the longest response
 	memory      int64 // bytes that a forward pass takes
+	least       int64 // bytes that it takes with its states in files
 }
 
 // Check adds to a decoded study what only its files can tell: responses and
@@ -168,7 +169,9 @@ func inspectModel(ctx context.Context, study *studies.Study, m *studies.Model, l
 			fmt.Sprintf("The %d responses have no sentence of at least %d words inside their thinking.", mat.responses, m.Dataset.MinWords.V)))
 		return nil, diags
 	}
-	mat.memory = ckpt.ForwardMemory(mat.chars/3, mat.longest/3) // text has three to five characters a token
+	precision := llm.Precision(m.Precision.V)
+	mat.memory = ckpt.ForwardMemory(mat.chars/3, mat.longest/3, precision) // text has three to five characters a token
+	mat.least = ckpt.ForwardLeast(mat.longest/3, precision)
 	return mat, diags
 }
 

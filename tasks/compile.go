@@ -160,7 +160,7 @@ func (b *builder) material(m *material) {
 				Task:    &extract{model: m.model, from: m.from, builtin: m.builtin, layer: l, mat: m, shard: s},
 				Inputs:  []graph.Input{{Name: "shard", From: sent, Output: "shard/" + strconv.Itoa(s)}},
 				Sources: m.weights,
-				Need:    graph.Need{Threads: 1 << 16, Memory: m.memory + int64(len(m.layers))*rowBytes}, Disk: rowBytes / int64(shards),
+				Need:    graph.Need{Threads: 1 << 16, Memory: m.memory + int64(len(m.layers))*rowBytes, Least: m.least + int64(len(m.layers))*rowBytes}, Disk: rowBytes / int64(shards),
 			})
 			join.Inputs = append(join.Inputs, graph.Input{Name: "shard/" + strconv.Itoa(s), From: ex, Output: "rows"})
 		}

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"clusterflow/cache"
@@ -83,14 +85,17 @@ type shardRows struct {
 	rows  linalg.Matrix
 	means linalg.Matrix
 	keys  []string // of each line's piece
-	left  int      // lines still to compute
-	pass  *pass    // that computes them, once it has begun
+
+	mu   sync.Mutex
+	left int   // lines still to compute
+	pass *pass // that computes them, once it has begun
 }
 
 // pass is one way through a model's blocks, to tell how fast this machine is.
 type pass struct {
-	begin time.Time
-	work  func(blocks int) float64 // floating-point operations up to a block
+	begin   time.Time
+	work    func(blocks int) float64 // floating-point operations up to a block
+	partial bool                     // an earlier pass had done some of it
 }
 
 // RunGroup fills the outputs of all jobs: from remembered rows where there are
@@ -125,12 +130,10 @@ func (t *extract) RunGroup(ctx context.Context, jobs []*graph.Job) error {
 			}
 		}
 	}
-	for _, layers := range need.sets {
-		if err := t.forward(ctx, ckpt, need.lines[layers.name], layers.layers, reused, jobs); err != nil {
-			return err
-		}
+	if len(need) == 0 {
+		return nil
 	}
-	return nil
+	return t.forward(ctx, ckpt, need, reused, jobs)
 }
 
 // wanted is one response that some layers still need.
@@ -143,17 +146,6 @@ type wanted struct {
 type target struct {
 	out  *shardRows
 	line int
-}
-
-// work is the responses to compute, by the set of layers that they need.
-type work struct {
-	sets  []layerSet
-	lines map[string][]*wanted
-}
-
-type layerSet struct {
-	name   string
-	layers []int
 }
 
 // newShardRows reads the shard of a job and makes room for its rows.
@@ -201,10 +193,9 @@ func pieceBase(job *graph.Job) string {
 }
 
 // recall copies remembered rows into the outputs and lists what is left.
-func recall(outs []*shardRows) (*work, error) {
-	need := &work{lines: map[string][]*wanted{}}
+func recall(outs []*shardRows) ([]*wanted, error) {
 	byResponse := map[string]*wanted{} // by shard digest and line: layers of one shard share a pass
-	var order []*wanted
+	var need []*wanted
 	kept := keptRows{}
 	for _, out := range outs {
 		shard, err := out.job.Digest("shard")
@@ -228,22 +219,10 @@ func recall(outs []*shardRows) (*work, error) {
 			if w == nil {
 				w = &wanted{line: l, outs: map[int]target{}}
 				byResponse[id] = w
-				order = append(order, w)
+				need = append(need, w)
 			}
 			w.outs[out.layer] = target{out, i}
 		}
-	}
-	for _, w := range order {
-		layers := make([]int, 0, len(w.outs))
-		for l := range w.outs {
-			layers = append(layers, l)
-		}
-		slices.Sort(layers)
-		name := fmt.Sprint(layers)
-		if need.lines[name] == nil {
-			need.sets = append(need.sets, layerSet{name, layers})
-		}
-		need.lines[name] = append(need.lines[name], w)
 	}
 	return need, nil
 }
@@ -307,17 +286,21 @@ func (out *shardRows) restore(i int, kept keptRows) (bool, error) {
 	return true, nil
 }
 
-// forward computes the rows of some responses at some layers.
-func (t *extract) forward(ctx context.Context, ckpt *llm.Checkpoint, need []*wanted, layers []int, reused int, jobs []*graph.Job) error {
-	seqs := make([][]int32, len(need))
-	tokens, squares := 0, 0.0
+// forward computes the rows of some responses, each at the layers that lack
+// them, in one pass over the weights. A pass that was ended goes on after the
+// last block that it had finished.
+func (t *extract) forward(ctx context.Context, ckpt *llm.Checkpoint, need []*wanted, reused int, jobs []*graph.Job) error {
+	seqs := make([]llm.Sequence, len(need))
+	tokens, squares, blocks := 0, 0.0, 0
 	for i, w := range need {
-		seqs[i] = w.line.IDs[:w.line.Mean[1]] // attention is causal: nothing after the last sentence matters
-		tokens += len(seqs[i])
-		squares += float64(len(seqs[i])) * float64(len(seqs[i]))
+		ids := w.line.IDs[:w.line.Mean[1]] // attention is causal: nothing after the last sentence matters
+		seqs[i] = llm.Sequence{IDs: ids, Layers: sortedLayers(w.outs)}
+		blocks = max(blocks, seqs[i].Layers[len(seqs[i].Layers)-1]+1)
+		tokens += len(ids)
+		squares += float64(len(ids)) * float64(len(ids))
 	}
-	begin, blocks := time.Now(), layers[len(layers)-1]+1
-	now := &pass{begin, func(blocks int) float64 { return ckpt.Work(float64(tokens), squares, blocks) }}
+	begin, first := time.Now(), -1
+	now := &pass{begin: begin, work: func(blocks int) float64 { return ckpt.Work(float64(tokens), squares, blocks) }}
 	for _, w := range need {
 		for _, to := range w.outs {
 			to.out.pass = now
@@ -327,38 +310,83 @@ func (t *extract) forward(ctx context.Context, ckpt *llm.Checkpoint, need []*wan
 	if reused > 0 {
 		kept = fmt.Sprintf(", %d responses kept", reused)
 	}
-	visit := func(layer, seq int, states linalg.Matrix) error {
-		to := need[seq].outs[layer]
-		return to.out.pool(to.line, states)
-	}
 	progress := func(done, of int) {
-		if of == 0 {
-			return
+		if first < 0 {
+			if first, begin = done, time.Now(); done > 0 {
+				now.partial = true
+			}
 		}
-		part := float64(done) / float64(of)
-		rate := part * float64(tokens) / time.Since(begin).Seconds()
-		p := graph.Progress{
-			Done: int64(part * float64(tokens)), Total: int64(tokens), Unit: "tokens",
-			Note: fmt.Sprintf("through %d blocks, %s tokens/s%s", blocks, thousands(int(rate)), kept),
+		p := graph.Progress{Done: int64(done) * int64(tokens) / int64(of), Total: int64(tokens), Unit: "tokens"}
+		if s := time.Since(begin).Seconds(); s > 0 {
+			rate := float64(done-first) / float64(of) * float64(tokens) / s
+			p.Note = fmt.Sprintf("through %d blocks, %s tokens/s%s", blocks, thousands(int(rate)), kept)
 		}
 		for _, j := range jobs {
 			j.Progress(p)
 		}
 	}
-	if err := ckpt.Forward(ctx, seqs, layers, jobs[0].Threads, visit, progress); err != nil {
+	scratch, drop, err := t.scratch(jobs[0])
+	if err != nil {
+		return err
+	}
+	err = ckpt.Forward(ctx, llm.Pass{
+		Sequences: seqs, Precision: llm.Precision(t.model.Precision.V), Threads: jobs[0].Threads,
+		Memory: passMemory(jobs), Scratch: scratch, Progress: progress,
+		Visit: func(layer, seq int, states linalg.Matrix) error {
+			to := need[seq].outs[layer]
+			return to.out.pool(to.line, states)
+		},
+	})
+	if err != nil {
 		return fmt.Errorf("running %s: %w", t.model.Source.V, err)
 	}
-	return nil
+	return drop()
+}
+
+func sortedLayers(outs map[int]target) []int { return slices.Sorted(maps.Keys(outs)) }
+
+// scratch returns the folder in which a pass on this model and precision keeps
+// what it can go on with, and what removes it; "" where there is no cache.
+func (t *extract) scratch(job *graph.Job) (dir string, drop func() error, err error) {
+	if job.Store == nil {
+		return "", func() error { return nil }, nil
+	}
+	var b strings.Builder
+	for _, l := range job.Lines {
+		if !strings.HasPrefix(l.Label, "input ") && l.Label != "param layer" {
+			fmt.Fprintf(&b, "%q %q\n", l.Label, l.Value)
+		}
+	}
+	fmt.Fprintf(&b, "products %q\n", linalg.Backend().Name) // states of two libraries do not go together
+	key := cache.Sum([]byte(b.String()))
+	dir, err = job.Store.Scratch(key)
+	return dir, func() error { return job.Store.DropScratch(key) }, err
+}
+
+// passMemory is what the forward pass may take of the jobs' memory, 0 for no
+// limit: the rows of all layers are held beside it.
+func passMemory(jobs []*graph.Job) int64 {
+	if jobs[0].Memory == 0 {
+		return 0
+	}
+	rows := int64(0)
+	for _, j := range jobs {
+		rows += j.Node.Disk
+	}
+	return max(1, jobs[0].Memory-rows)
 }
 
 // pool averages the states of one response over its sentences' tokens. states
-// is [tokens, hidden]. When the last line is in, the output is complete.
+// is [tokens, hidden]. When the last line is in, the output is complete. It can
+// be called for several lines at once.
 func (out *shardRows) pool(i int, states linalg.Matrix) error {
 	l := out.lines[i]
 	for s, span := range l.Spans {
 		meanRows(out.rows.Row(out.first[i]+s), states, span)
 	}
 	meanRows(out.means.Row(i), states, l.Mean)
+	out.mu.Lock()
+	defer out.mu.Unlock()
 	if out.left--; out.left > 0 {
 		return nil
 	}
@@ -384,7 +412,7 @@ func meanRows(dst []float32, m linalg.Matrix, span [2]int) {
 func (out *shardRows) finish() error {
 	job := out.job
 	job.Backend("cpu float32, " + linalg.Backend().Name)
-	if p := out.pass; p != nil {
+	if p := out.pass; p != nil && !p.partial {
 		job.Note(NotePassWork, strconv.FormatFloat(p.work(out.layer+1), 'g', 6, 64))
 		job.Note(NotePassSeconds, strconv.FormatFloat(time.Since(p.begin).Seconds(), 'f', 3, 64))
 	}

@@ -96,7 +96,7 @@ func bruteForce(t testing.TB, source string, layer int, s settings) (rows []want
 			n = min(n, s.max)
 		}
 		var states [][]float64
-		err = ckpt.Forward(t.Context(), [][]int32{enc.IDs[:n]}, []int{layer}, 1, func(_, _ int, m linalg.Matrix) error {
+		show := func(_, _ int, m linalg.Matrix) error {
 			for i := range m.Rows {
 				row := make([]float64, m.Cols)
 				for c, v := range m.Row(i) {
@@ -105,7 +105,8 @@ func bruteForce(t testing.TB, source string, layer int, s settings) (rows []want
 				states = append(states, row)
 			}
 			return nil
-		}, nil)
+		}
+		err = ckpt.Forward(t.Context(), llm.Pass{Sequences: []llm.Sequence{{IDs: enc.IDs[:n], Layers: []int{layer}}}, Visit: show})
 		if err != nil {
 			t.Fatal(err)
 		}

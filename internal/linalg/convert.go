@@ -29,3 +29,22 @@ func F32ToBF16(v float32) uint16 {
 	}
 	return uint16((bits + 0x7fff + bits>>16&1) >> 16)
 }
+
+// RoundBF16 returns the bfloat16 nearest to v, ties to even.
+func RoundBF16(v float32) float32 { return BF16ToF32(F32ToBF16(v)) }
+
+// RoundF16 returns the IEEE 754 binary16 nearest to v, ties to even: infinite
+// from 65520 on, and below 2⁻¹⁴ a multiple of 2⁻²⁴.
+func RoundF16(v float32) float32 {
+	bits := math.Float32bits(v)
+	switch size := bits &^ (1 << 31); {
+	case size >= 0x7f800000: // infinite or not a number
+		return v
+	case size >= 0x477ff000: // 65520, half a step above the largest
+		return math.Float32frombits(bits&(1<<31) | 0x7f800000)
+	case size < 0x38800000: // below 2⁻¹⁴: adding 2⁻¹ rounds to a multiple of 2⁻²⁴
+		sum := math.Float32frombits(size) + 0.5
+		return math.Float32frombits(math.Float32bits(sum-0.5) | bits&(1<<31))
+	}
+	return math.Float32frombits((bits + 0xfff + bits>>13&1) &^ 0x1fff)
+}

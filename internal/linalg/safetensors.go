@@ -22,6 +22,7 @@ type Safetensors struct {
 	names   []string
 	meta    map[string]string
 	unmap   func() error
+	mapped  []byte // the file, where its pages can be given back
 }
 
 // Tensor is one tensor of a file. Its elements are valid until the file is
@@ -72,15 +73,14 @@ func OpenSafetensors(path string) (*Safetensors, error) {
 		unmap()
 		return nil, fmt.Errorf("%s is not a sound safetensors file: %w", path, err)
 	}
-	s.unmap = unmap
+	s.unmap, s.mapped = unmap, data
 	return s, nil
 }
 
 // Close unmaps the file. The tensors taken from it must not be used after.
 func (s *Safetensors) Close() error {
 	unmap := s.unmap
-	s.unmap = nil
-	s.tensors = nil
+	s.unmap, s.mapped, s.tensors = nil, nil, nil
 	if unmap == nil {
 		return nil
 	}

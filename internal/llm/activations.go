@@ -24,8 +24,9 @@ func rmsNorm(dst, x, weight []float32, eps float64) {
 	}
 }
 
-// softmax replaces x by exp(x) / Σ exp(x). The sum is taken in float64.
-func softmax(x []float32) {
+// softmax replaces x by exp(x - max(x)) and returns what to multiply that by,
+// 1 / Σ exp(x - max(x)). The sum is taken in float64.
+func softmax(x []float32) float32 {
 	top := float32(math.Inf(-1))
 	for _, v := range x {
 		if v > top {
@@ -38,10 +39,7 @@ func softmax(x []float32) {
 		x[i] = e
 		sum += float64(e)
 	}
-	scale := float32(1 / sum)
-	for i := range x {
-		x[i] *= scale
-	}
+	return float32(1 / sum)
 }
 
 // swiGLU sets gate = silu(gate) · up, where silu(x) = x / (1 + exp(-x))

@@ -36,17 +36,24 @@ func (r *runner) attention(qkv, out linalg.Matrix) bool {
 		values := columns(qkv.Slice(0, to), (c.Heads+c.KVHeads+kv)*c.HeadDim, c.HeadDim)
 		mixed := columns(out.Slice(from, to), head*c.HeadDim, c.HeadDim)
 
-		s := r.spaces.Get().(*workspace)
-		defer r.spaces.Put(s)
+		s := r.tiles.Get().(*tileSpace)
+		defer r.tiles.Put(s)
 		scores := matrix(&s.scores, to-from, to)
 		linalg.Gemm(1, false, true, scale, queries, keys, 0, scores)
+		var scales [queryBlock]float32
 		for i := range scores.Rows {
 			row := scores.Row(i)
 			visible := from + i + 1
-			softmax(row[:visible])
+			scales[i] = softmax(row[:visible])
+			r.precision.round(row[:visible])
 			clear(row[visible:])
 		}
 		linalg.Gemm(1, false, false, 1, scores, values, 0, mixed)
+		for i := range mixed.Rows {
+			for j, v := range mixed.Row(i) {
+				mixed.Row(i)[j] = v * scales[i]
+			}
+		}
 	})
 	return !stopped.Load()
 }

@@ -8,123 +8,147 @@ import (
 	"clusterflow/internal/linalg"
 )
 
-// block holds the float32 weights of one decoder block. Linear layers are
-// [out, in], as in the files; those that read the same input are stacked.
+// block holds the weights of one decoder block. Linear layers that read the
+// same input are stacked.
 type block struct {
-	attnNorm, mlpNorm []float32     // [hidden]
-	qkv               linalg.Matrix // [(heads + 2·kvHeads)·headDim, hidden]: q, k, v
-	qkvBias           []float32     // nil without
-	qNorm, kNorm      []float32     // [headDim], nil without
-	out               linalg.Matrix // [hidden, heads·headDim]
-	outBias           []float32
-	gateUp            linalg.Matrix // [2·inter, hidden]: gate, up
-	gateUpBias        []float32
-	down              linalg.Matrix // [hidden, inter]
-	downBias          []float32
+	attnNorm, mlpNorm []float32 // [hidden]
+	qkv               linear    // [(heads + 2·kvHeads)·headDim, hidden]: q, k, v
+	qNorm, kNorm      []float32 // [headDim], nil without
+	out               linear    // [hidden, heads·headDim]
+	gateUp            linear    // [2·inter, hidden]: gate, up
+	down              linear    // [hidden, inter]
 }
 
-func newBlock(c Config) *block {
+func newBlock(c Config, p Precision) *block {
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
 	b := &block{
 		attnNorm: make([]float32, c.Hidden),
 		mlpNorm:  make([]float32, c.Hidden),
-		qkv:      linalg.NewMatrix(q+2*kv, c.Hidden),
-		out:      linalg.NewMatrix(c.Hidden, q),
-		gateUp:   linalg.NewMatrix(2*c.Inter, c.Hidden),
-		down:     linalg.NewMatrix(c.Hidden, c.Inter),
-	}
-	if c.QKVBias {
-		b.qkvBias = make([]float32, q+2*kv)
+		qkv:      newLinear(p, q+2*kv, c.Hidden, c.QKVBias),
+		out:      newLinear(p, c.Hidden, q, c.OutBias),
+		gateUp:   newLinear(p, 2*c.Inter, c.Hidden, c.MLPBias),
+		down:     newLinear(p, c.Hidden, c.Inter, c.MLPBias),
 	}
 	if c.QKNorm {
 		b.qNorm, b.kNorm = make([]float32, c.HeadDim), make([]float32, c.HeadDim)
 	}
-	if c.OutBias {
-		b.outBias = make([]float32, c.Hidden)
-	}
-	if c.MLPBias {
-		b.gateUpBias, b.downBias = make([]float32, 2*c.Inter), make([]float32, c.Hidden)
-	}
 	return b
+}
+
+// bytes is the memory that the block holds.
+func (b *block) bytes() int64 {
+	n := int64(len(b.attnNorm)+len(b.mlpNorm)+len(b.qNorm)+len(b.kNorm)) * 4
+	for _, l := range []*linear{&b.qkv, &b.out, &b.gateUp, &b.down} {
+		n += l.bytes()
+	}
+	return n
 }
 
 // part is one tensor of a block's files.
 type part struct {
-	name  string // after "layers.N."
-	shape []int
-	into  []float32 // where it goes; nil where only the shape is asked for
+	name   string // after "layers.N."
+	shape  []int
+	vector []float32 // where it goes, whole, unless it belongs to a layer
+	layer  *linear   // whose weights it is part of
+	row    int       // of the layer, where it begins
 }
 
-// parts lists the tensors of a block, in b where it is not nil.
+// parts lists the tensors of a block and where they go in b; with a nil b only
+// their names and shapes are wanted.
 func (c Config) parts(b *block) []part {
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
 	if b == nil {
 		b = &block{}
 	}
 	var list []part
-	add := func(name string, into []float32, from int, shape ...int) {
-		n := shape[0]
-		if len(shape) == 2 {
-			n, from = n*shape[1], from*shape[1]
+	vector := func(name string, v []float32, from, n int) {
+		if v != nil {
+			v = v[from : from+n]
 		}
-		if into != nil {
-			into = into[from : from+n]
-		}
-		list = append(list, part{name, shape, into})
+		list = append(list, part{name: name, shape: []int{n}, vector: v})
 	}
-	add("input_layernorm.weight", b.attnNorm, 0, c.Hidden)
-	add("self_attn.q_proj.weight", b.qkv.Data, 0, q, c.Hidden)
-	add("self_attn.k_proj.weight", b.qkv.Data, q, kv, c.Hidden)
-	add("self_attn.v_proj.weight", b.qkv.Data, q+kv, kv, c.Hidden)
+	weights := func(name string, l *linear, row, rows, in int) {
+		list = append(list, part{name: name, shape: []int{rows, in}, layer: l, row: row})
+	}
+	vector("input_layernorm.weight", b.attnNorm, 0, c.Hidden)
+	weights("self_attn.q_proj.weight", &b.qkv, 0, q, c.Hidden)
+	weights("self_attn.k_proj.weight", &b.qkv, q, kv, c.Hidden)
+	weights("self_attn.v_proj.weight", &b.qkv, q+kv, kv, c.Hidden)
 	if c.QKVBias {
-		add("self_attn.q_proj.bias", b.qkvBias, 0, q)
-		add("self_attn.k_proj.bias", b.qkvBias, q, kv)
-		add("self_attn.v_proj.bias", b.qkvBias, q+kv, kv)
+		vector("self_attn.q_proj.bias", b.qkv.bias, 0, q)
+		vector("self_attn.k_proj.bias", b.qkv.bias, q, kv)
+		vector("self_attn.v_proj.bias", b.qkv.bias, q+kv, kv)
 	}
 	if c.QKNorm {
-		add("self_attn.q_norm.weight", b.qNorm, 0, c.HeadDim)
-		add("self_attn.k_norm.weight", b.kNorm, 0, c.HeadDim)
+		vector("self_attn.q_norm.weight", b.qNorm, 0, c.HeadDim)
+		vector("self_attn.k_norm.weight", b.kNorm, 0, c.HeadDim)
 	}
-	add("self_attn.o_proj.weight", b.out.Data, 0, c.Hidden, q)
+	weights("self_attn.o_proj.weight", &b.out, 0, c.Hidden, q)
 	if c.OutBias {
-		add("self_attn.o_proj.bias", b.outBias, 0, c.Hidden)
+		vector("self_attn.o_proj.bias", b.out.bias, 0, c.Hidden)
 	}
-	add("post_attention_layernorm.weight", b.mlpNorm, 0, c.Hidden)
-	add("mlp.gate_proj.weight", b.gateUp.Data, 0, c.Inter, c.Hidden)
-	add("mlp.up_proj.weight", b.gateUp.Data, c.Inter, c.Inter, c.Hidden)
-	add("mlp.down_proj.weight", b.down.Data, 0, c.Hidden, c.Inter)
+	vector("post_attention_layernorm.weight", b.mlpNorm, 0, c.Hidden)
+	weights("mlp.gate_proj.weight", &b.gateUp, 0, c.Inter, c.Hidden)
+	weights("mlp.up_proj.weight", &b.gateUp, c.Inter, c.Inter, c.Hidden)
+	weights("mlp.down_proj.weight", &b.down, 0, c.Hidden, c.Inter)
 	if c.MLPBias {
-		add("mlp.gate_proj.bias", b.gateUpBias, 0, c.Inter)
-		add("mlp.up_proj.bias", b.gateUpBias, c.Inter, c.Inter)
-		add("mlp.down_proj.bias", b.downBias, 0, c.Hidden)
+		vector("mlp.gate_proj.bias", b.gateUp.bias, 0, c.Inter)
+		vector("mlp.up_proj.bias", b.gateUp.bias, c.Inter, c.Inter)
+		vector("mlp.down_proj.bias", b.down.bias, 0, c.Hidden)
 	}
 	return list
 }
 
-// load reads block i of the checkpoint into b.
-func (b *block) load(ctx context.Context, c *Checkpoint, i, threads int) error {
-	for _, p := range c.Config.parts(b) {
+// load reads block i of the checkpoint into b. Its pages of the files are given
+// back, and those of the next block up to last asked for.
+func (b *block) load(ctx context.Context, c *Checkpoint, i, last int, p Precision, threads int) error {
+	for _, part := range c.Config.parts(b) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		t, err := c.tensor(c.blockTensor(i, p.name), p.shape...)
+		t, err := c.tensor(c.blockTensor(i, part.name), part.shape...)
 		if err != nil {
 			return err
 		}
-		t.read(p.into, threads)
+		if part.layer != nil {
+			part.layer.load(t, part.row, p, threads)
+		} else {
+			t.readAt(part.vector, 0)
+		}
+	}
+	for _, part := range c.Config.parts(nil) {
+		if next, ok := c.tensors[c.blockTensor(i+1, part.name)]; ok && i < last {
+			next.prefetch()
+		}
 	}
 	return nil
 }
 
-// bytes is the memory that a block of this shape takes.
-func (c Config) blockBytes() int64 {
+// blockElements is the number of a block's weights.
+func (c Config) blockElements() int64 {
 	var n int64
 	for _, p := range c.parts(nil) {
-		size := int64(4)
+		size := int64(1)
 		for _, d := range p.shape {
 			size *= int64(d)
 		}
 		n += size
+	}
+	return n
+}
+
+// blockBytes is the memory that a block takes in that precision: four bytes a
+// weight, or, in int8, one, and four for each row's scale.
+func (c Config) blockBytes(p Precision) int64 {
+	n := 4 * c.blockElements()
+	if p != Int8 {
+		return n
+	}
+	for _, part := range c.parts(nil) {
+		if len(part.shape) == 2 {
+			rows, in := int64(part.shape[0]), int64(part.shape[1])
+			n += rows * (4 - 3*in)
+		}
 	}
 	return n
 }
@@ -140,13 +164,19 @@ func elementSize(dtype string) int {
 	return 0
 }
 
-// read converts the whole tensor to float32.
-func (t tensor) read(dst []float32, threads int) {
-	const piece = 1 << 18
-	linalg.ForEach(threads, linalg.Blocks(len(dst), piece), func(k int) {
-		from := k * piece
-		t.readAt(dst[from:min(from+piece, len(dst))], from)
-	})
+// release gives back the pages of the elements [from, to).
+func (t tensor) release(from, to int) {
+	if t.mapped != nil {
+		size := elementSize(t.dtype)
+		t.mapped.Release(t.raw[from*size : to*size])
+	}
+}
+
+// prefetch asks for the tensor's pages.
+func (t tensor) prefetch() {
+	if t.mapped != nil {
+		t.mapped.Prefetch(t.raw)
+	}
 }
 
 // readAt converts the elements from index from on, exactly.

@@ -36,6 +36,7 @@ type tensor struct {
 	dtype      string
 	shape      []int
 	raw        []byte
+	mapped     *linalg.Safetensors // the file; nil for a built-in model
 }
 
 // Open opens a checkpoint: a directory with config.json and safetensors (one
@@ -196,7 +197,7 @@ func (c *Checkpoint) mapFile(path string, names []string) error {
 		if !ok {
 			return fmt.Errorf("%s lacks tensor %q, which the index says is there", path, name)
 		}
-		c.tensors[name] = tensor{name, path, t.DType, t.Shape, t.Raw()}
+		c.tensors[name] = tensor{name, path, t.DType, t.Shape, t.Raw(), s}
 	}
 	return nil
 }

@@ -252,7 +252,7 @@ func BenchmarkTiny(b *testing.B) {
 		seqs[i] = randomIDs(450, tinyVocab)
 	}
 	for b.Loop() {
-		if err := c.Forward(context.Background(), seqs, []int{1}, 2, func(int, int, linalg.Matrix) error { return nil }, nil); err != nil {
+		if err := c.Forward(context.Background(), Pass{Sequences: sequences(seqs, []int{1}), Threads: 2, Visit: func(int, int, linalg.Matrix) error { return nil }}); err != nil {
 			b.Fatal(err)
 		}
 	}

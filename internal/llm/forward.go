@@ -11,241 +11,270 @@ import (
 	"clusterflow/internal/linalg"
 )
 
-// rowsAtOnce is how many rows of a sequence go through the MLP together, which
-// bounds the memory of its wide activations. It is a multiple of the tile of
-// [linalg.Gemm].
-const rowsAtOnce = 1024
+// Sequence is the token ids of one text and the layers at which its states are
+// wanted.
+type Sequence struct {
+	IDs    []int32
+	Layers []int
+}
 
-// Forward runs the sequences of token ids through the blocks 0 to the highest
-// of layers, in float32, and calls visit for every layer asked for and every
-// sequence, in order of layer, then sequence, with the block's output [tokens,
-// hidden]; states is only valid during the call. Blocks above, the final norm
-// and the head are not run.
+// Pass is one way of sequences through the blocks of a model.
+type Pass struct {
+	Sequences []Sequence
+	Precision Precision // F32 where it is ""
+	Threads   int       // at least 1 is used
+
+	// Visit is called once for every layer that a sequence asks for, with the
+	// block's output [tokens, hidden], which is valid during the call. Calls
+	// come several at once; those of one sequence come in the order of layers.
+	Visit func(layer, seq int, states linalg.Matrix) error
+	// Progress, which may be nil, is told how many of total tokens times blocks
+	// are done, from one goroutine at a time: first, before anything is done,
+	// of what an earlier pass left (see Scratch).
+	Progress func(done, total int)
+
+	// Memory is how many bytes the pass should get by with (see
+	// [Checkpoint.ForwardMemory]); 0 is no limit. Where the states of all
+	// sequences do not fit, they are kept in files between blocks.
+	Memory int64
+	// Scratch is a folder for these files. A pass that was ended leaves there
+	// what the next one on the same model in the same precision goes on with;
+	// one that comes to its end leaves nothing. With "" nothing can be gone on
+	// with, and files are temporary.
+	Scratch string
+}
+
+// Forward runs sequences of token ids through the blocks of the model, each
+// from block 0 to the highest layer that it asks for. Blocks above, the final
+// norm and the head are not run.
 //
 // It goes block by block over all sequences: each weight is read once, and
-// memory holds the states of all sequences and one block (see
-// [Checkpoint.ForwardMemory]). The states of a sequence depend on nothing but
-// the sequence, the weights and the BLAS in use, to the bit: not on threads,
-// nor on what else is run.
+// memory holds the states of all sequences, or those that are worked on, and
+// one block. The states of a sequence depend on nothing but the sequence, the
+// weights, the precision and the BLAS in use, to the bit: not on threads, nor
+// on what else is run, nor on whether the pass was ended and gone on with.
 //
-// progress, which may be nil, is told how many of total tokens times blocks
-// are done, from one goroutine at a time. ids must lie in the embedding. When
-// ctx ends, Forward returns its error within a part of a block.
-func (c *Checkpoint) Forward(ctx context.Context, seqs [][]int32, layers []int, threads int, visit func(layer, seq int, states linalg.Matrix) error, progress func(done, total int)) error {
-	fail := func(err error) error { return fmt.Errorf("running model %q: %w", c.source, err) }
-	layers = slices.Compact(slices.Sorted(slices.Values(layers)))
-	if len(layers) == 0 {
-		return nil
+// ids must lie in the embedding. When ctx ends, Forward returns its error
+// within a part of a block.
+func (c *Checkpoint) Forward(ctx context.Context, p Pass) error {
+	f, err := c.newForward(ctx, &p)
+	if err == nil {
+		err = f.run()
+		if end := f.states.close(err == nil); err == nil {
+			err = end
+		}
 	}
-	last := layers[len(layers)-1]
-	if layers[0] < 0 || last >= c.Config.Layers {
-		return fail(fmt.Errorf("there is no layer %d: it has %d blocks, 0 to %d", pick(layers[0] < 0, layers[0], last), c.Config.Layers, c.Config.Layers-1))
-	}
-	threads = max(1, threads)
-	states, err := c.embed(seqs, threads)
 	if err != nil {
-		return fail(err)
-	}
-	tokens, longest := 0, 0
-	order := make([]int, len(seqs)) // longest first, so that the threads end together
-	for i, seq := range seqs {
-		order[i] = i
-		tokens += len(seq)
-		longest = max(longest, len(seq))
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return len(seqs[b]) - len(seqs[a]) })
-
-	// Many sequences: a thread takes one at a time. Few: all threads work on
-	// one. The bits are the same.
-	workers, inner := threads, 1
-	if len(seqs) < threads {
-		workers, inner = 1, threads
-	}
-	run := &runner{ctx: ctx, config: c.Config, block: newBlock(c.Config), rope: newRope(c.Config, longest), threads: inner}
-	run.spaces.New = func() any { return &workspace{} }
-	var report sync.Mutex
-	done := 0
-	for layer := 0; layer <= last; layer++ {
-		if err := run.block.load(ctx, c, layer, threads); err != nil {
-			return fail(err)
-		}
-		var stopped atomic.Bool
-		linalg.ForEach(workers, len(order), func(k int) {
-			if stopped.Load() || ctx.Err() != nil {
-				stopped.Store(true)
-				return
-			}
-			i := order[k]
-			if !run.sequence(states[i]) {
-				stopped.Store(true)
-				return
-			}
-			report.Lock()
-			defer report.Unlock()
-			if done += len(seqs[i]); progress != nil {
-				progress(done, tokens*(last+1))
-			}
-		})
-		if stopped.Load() {
-			return fail(ctx.Err())
-		}
-		if !slices.Contains(layers, layer) {
-			continue
-		}
-		for i := range seqs {
-			if err := visit(layer, i, states[i]); err != nil {
-				return err
-			}
-		}
+		return fmt.Errorf("running model %q: %w", c.source, err)
 	}
 	return nil
 }
 
-// ForwardMemory estimates the bytes that Forward needs for so many tokens in
-// all, in sequences of at most longest: the states, one block in float32, and
-// the work space of a thread per processor. The mapped weights are not in it:
-// the system can drop their pages.
-func (c *Checkpoint) ForwardMemory(tokens, longest int) int64 {
-	f := c.Config
-	heads, kv := int64(f.Heads*f.HeadDim), int64(f.KVHeads*f.HeadDim)
-	rows := int64(min(longest, rowsAtOnce))
-	perThread := int64(longest)*(2*heads+2*kv) + rows*int64(f.Hidden+2*f.Inter) + queryBlock*int64(longest)
-	rotations := int64(longest) * int64(f.HeadDim)
-	return f.blockBytes() + 4*(int64(tokens)*int64(f.Hidden)+rotations+perThread*int64(runtime.NumCPU()))
+// forward is a pass under way.
+type forward struct {
+	*runner
+	ckpt    *Checkpoint
+	pass    *Pass
+	last    []int // of each sequence: its highest layer, -1 for none
+	states  *stateStore
+	workers int // sequences worked on at once
+
+	stopped atomic.Bool
+	mu      sync.Mutex // guards what follows, and calls of Progress
+	err     error      // the first
+	done    int
+	total   int
 }
 
-// embed returns the embeddings of the sequences, each [tokens, hidden].
-func (c *Checkpoint) embed(seqs [][]int32, threads int) ([]linalg.Matrix, error) {
-	table, err := c.tensor(c.prefix+"embed_tokens.weight", c.Config.Vocab, c.Config.Hidden)
-	if err != nil {
+func (c *Checkpoint) newForward(ctx context.Context, p *Pass) (*forward, error) {
+	if p.Precision == "" {
+		p.Precision = F32
+	}
+	if _, err := ParsePrecision(string(p.Precision)); err != nil {
 		return nil, err
 	}
-	for i, seq := range seqs {
-		for j, id := range seq {
+	p.Threads = max(1, p.Threads)
+	f := &forward{ckpt: c, pass: p, workers: p.Threads}
+	p.Sequences = slices.Clone(p.Sequences)
+	tokens, longest := 0, 0
+	for i, q := range p.Sequences {
+		layers := slices.Compact(slices.Sorted(slices.Values(q.Layers)))
+		p.Sequences[i].Layers = layers
+		last := -1
+		if len(layers) > 0 {
+			last = layers[len(layers)-1]
+			if layers[0] < 0 || last >= c.Config.Layers {
+				return nil, fmt.Errorf("there is no layer %d: it has %d blocks, 0 to %d", pick(layers[0] < 0, layers[0], last), c.Config.Layers, c.Config.Layers-1)
+			}
+		}
+		f.last = append(f.last, last)
+		for j, id := range q.IDs {
 			if id < 0 || int(id) >= c.Config.Vocab {
 				return nil, fmt.Errorf("token %d of sequence %d has the id %d, outside the embedding of %d rows; was it made with another tokenizer?", j, i, id, c.Config.Vocab)
 			}
 		}
+		tokens += len(q.IDs)
+		longest = max(longest, len(q.IDs))
+		f.total += len(q.IDs) * (last + 1)
 	}
-	states := make([]linalg.Matrix, len(seqs))
-	linalg.ForEach(threads, len(seqs), func(i int) {
-		states[i] = linalg.NewMatrix(len(seqs[i]), c.Config.Hidden)
-		for j, id := range seqs[i] {
-			table.readAt(states[i].Row(j), int(id)*c.Config.Hidden)
+	table, err := c.tensor(c.prefix+"embed_tokens.weight", c.Config.Vocab, c.Config.Hidden)
+	if err != nil {
+		return nil, err
+	}
+	embed := func(seq int, dst linalg.Matrix) {
+		for j, id := range p.Sequences[seq].IDs {
+			table.readAt(dst.Row(j), int(id)*c.Config.Hidden)
 		}
+		table.release(0, c.Config.Vocab*c.Config.Hidden)
+	}
+	// Many sequences: a thread takes one at a time. Few: all threads work on
+	// one. The bits are the same.
+	inner := 1
+	if len(p.Sequences) < p.Threads {
+		f.workers, inner = 1, p.Threads
+	}
+	f.runner = newRunner(ctx, c.Config, p.Precision, longest, inner)
+	f.states, err = newStateStore(p, c.Config.Hidden, p.Memory == 0 || c.ForwardMemory(tokens, longest, p.Precision) <= p.Memory, embed)
+	return f, err
+}
+
+// run takes the sequences through block after block.
+func (f *forward) run() error {
+	first := slices.Max(append([]int{-1}, f.last...)) + 1
+	for i, at := range f.states.at {
+		if f.last[i] > at.Block {
+			first = min(first, at.Block+1)
+		}
+		f.done += len(f.pass.Sequences[i].IDs) * min(at.Block+1, f.last[i]+1)
+	}
+	if f.pass.Progress != nil && f.total > 0 {
+		f.pass.Progress(f.done, f.total)
+	}
+	// Layers that an earlier pass computed and did not show.
+	f.each(f.members(func(i int) bool { return f.states.at[i].Block >= 0 }), func(i int, s *workspace) error {
+		if !slices.Contains(f.pass.Sequences[i].Layers, f.states.at[i].Block) {
+			return nil
+		}
+		x, err := f.states.take(i, &s.states)
+		if err == nil {
+			err = f.pass.Visit(f.states.at[i].Block, i, x)
+		}
+		return err
 	})
-	return states, nil
-}
-
-// runner runs one block over sequences.
-type runner struct {
-	ctx     context.Context
-	config  Config
-	block   *block
-	rope    *rope
-	threads int       // within a sequence
-	spaces  sync.Pool // of *workspace
-}
-
-// workspace is the memory that a sequence is worked on in.
-type workspace struct {
-	normed, qkv, heads, wide, scores []float32
-}
-
-// matrix returns a matrix over *buf, which grows as needed. Its elements are
-// not cleared.
-func matrix(buf *[]float32, rows, cols int) linalg.Matrix {
-	if n := rows * cols; cap(*buf) < n {
-		*buf = make([]float32, n)
-	}
-	return linalg.Matrix{Rows: rows, Cols: cols, Stride: cols, Data: (*buf)[:rows*cols]}
-}
-
-// sequence replaces x, [tokens, hidden], by the block's output for it. It
-// returns false when the context ended before that.
-func (r *runner) sequence(x linalg.Matrix) bool {
-	s := r.spaces.Get().(*workspace)
-	defer r.spaces.Put(s)
-	c, b := r.config, r.block
-	tokens := x.Rows
-
-	// x += out(attention(norm(x)))
-	qkv := matrix(&s.qkv, tokens, b.qkv.Rows)
-	for from := 0; from < tokens; from += rowsAtOnce {
-		to := min(from+rowsAtOnce, tokens)
-		h := r.normed(s, x.Slice(from, to), b.attnNorm)
-		linalg.Gemm(r.threads, false, true, 1, h, b.qkv, 0, qkv.Slice(from, to))
-		if r.ctx.Err() != nil {
-			return false
+	last := slices.Max(append([]int{-1}, f.last...))
+	for layer := first; layer <= last && !f.stopped.Load(); layer++ {
+		if err := f.block.load(f.ctx, f.ckpt, layer, last, f.precision, f.pass.Threads); err != nil {
+			return err
 		}
-	}
-	r.eachRow(tokens, func(i int) {
-		row := qkv.Row(i)
-		addTo(row, b.qkvBias)
-		for h := range c.Heads + c.KVHeads { // queries, then keys
-			head := row[h*c.HeadDim:][:c.HeadDim]
-			if c.QKNorm {
-				weight := b.qNorm
-				if h >= c.Heads {
-					weight = b.kNorm
-				}
-				rmsNorm(head, head, weight, c.Eps)
+		members := f.members(func(i int) bool { return f.states.at[i].Block < layer && f.last[i] >= layer })
+		var on []int // to the next block
+		for _, i := range members {
+			if f.last[i] > layer {
+				on = append(on, i)
 			}
-			r.rope.turn(head, i)
+		}
+		if err := f.states.begin(layer, on); err != nil {
+			return err
+		}
+		f.each(members, func(i int, s *workspace) error { return f.step(layer, i, s) })
+		if f.stopped.Load() {
+			break
+		}
+		if err := f.states.commit(on); err != nil {
+			return err
+		}
+	}
+	if f.stopped.Load() && f.err == nil {
+		return f.ctx.Err()
+	}
+	return f.err
+}
+
+// step takes one sequence through one block.
+func (f *forward) step(layer, i int, s *workspace) error {
+	x, err := f.states.take(i, &s.states)
+	if err != nil {
+		return err
+	}
+	if !f.sequence(s, x) {
+		return f.ctx.Err()
+	}
+	q := f.pass.Sequences[i]
+	if slices.Contains(q.Layers, layer) {
+		if err := f.pass.Visit(layer, i, x); err != nil {
+			return err
+		}
+	}
+	if f.last[i] > layer {
+		if err := f.states.put(i, x); err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.done += len(q.IDs); f.pass.Progress != nil {
+		f.pass.Progress(f.done, f.total)
+	}
+	return nil
+}
+
+// members returns the sequences that in accepts, the longest first, so that
+// the threads end together.
+func (f *forward) members(in func(i int) bool) []int {
+	var list []int
+	for i := range f.pass.Sequences {
+		if in(i) {
+			list = append(list, i)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b int) int { return len(f.pass.Sequences[b].IDs) - len(f.pass.Sequences[a].IDs) })
+	return list
+}
+
+// each calls do for the sequences, several at once, until one fails or the
+// context ends.
+func (f *forward) each(seqs []int, do func(i int, s *workspace) error) {
+	linalg.ForEach(f.workers, len(seqs), func(k int) {
+		if f.stopped.Load() || f.ctx.Err() != nil {
+			f.stopped.Store(true)
+			return
+		}
+		s := f.spaces.Get().(*workspace)
+		defer f.spaces.Put(s)
+		if err := do(seqs[k], s); err != nil {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.stopped.Store(true); f.err == nil {
+				f.err = err
+			}
 		}
 	})
-	heads := matrix(&s.heads, tokens, c.Heads*c.HeadDim)
-	if !r.attention(qkv, heads) {
-		return false
-	}
-	linalg.Gemm(r.threads, false, true, 1, heads, b.out, 1, x)
-	r.addBias(x, b.outBias)
-
-	// x += down(silu(gate(norm(x))) · up(norm(x)))
-	for from := 0; from < tokens; from += rowsAtOnce {
-		if r.ctx.Err() != nil {
-			return false
-		}
-		rows := x.Slice(from, min(from+rowsAtOnce, tokens))
-		h := r.normed(s, rows, b.mlpNorm)
-		wide := matrix(&s.wide, rows.Rows, 2*c.Inter)
-		linalg.Gemm(r.threads, false, true, 1, h, b.gateUp, 0, wide)
-		r.eachRow(rows.Rows, func(i int) {
-			row := wide.Row(i)
-			addTo(row, b.gateUpBias)
-			swiGLU(row[:c.Inter], row[c.Inter:])
-		})
-		gated := linalg.Matrix{Rows: wide.Rows, Cols: c.Inter, Stride: wide.Stride, Data: wide.Data}
-		if r.ctx.Err() != nil {
-			return false
-		}
-		linalg.Gemm(r.threads, false, true, 1, gated, b.down, 1, rows)
-		r.addBias(rows, b.downBias)
-	}
-	return true
 }
 
-// normed returns the RMSNorm of x's rows.
-func (r *runner) normed(s *workspace, x linalg.Matrix, weight []float32) linalg.Matrix {
-	h := matrix(&s.normed, x.Rows, x.Cols)
-	r.eachRow(x.Rows, func(i int) { rmsNorm(h.Row(i), x.Row(i), weight, r.config.Eps) })
-	return h
+// ForwardMemory estimates the bytes that Forward needs for so many tokens in
+// all, in sequences of at most longest: the states, one block, and the work
+// space of a thread per processor. [Checkpoint.ForwardLeast] is what it needs
+// with the states in files. The mapped weights are not in it: their pages are
+// given back once they are read.
+func (c *Checkpoint) ForwardMemory(tokens, longest int, p Precision) int64 {
+	return c.fixedMemory(longest, p) + 4*int64(tokens)*int64(c.Config.Hidden)
 }
 
-func (r *runner) addBias(x linalg.Matrix, bias []float32) {
-	if bias != nil {
-		r.eachRow(x.Rows, func(i int) { addTo(x.Row(i), bias) })
+// ForwardLeast estimates the bytes that Forward needs at least.
+func (c *Checkpoint) ForwardLeast(longest int, p Precision) int64 {
+	return c.fixedMemory(longest, p) + 4*int64(longest)*int64(c.Config.Hidden)*int64(runtime.NumCPU())
+}
+
+func (c *Checkpoint) fixedMemory(longest int, p Precision) int64 {
+	f := c.Config
+	heads, kv := int64(f.Heads*f.HeadDim), int64(f.KVHeads*f.HeadDim)
+	rows := int64(min(longest, rowsAtOnce))
+	perThread := int64(longest)*(2*heads+2*kv) + rows*int64(f.Hidden+2*f.Inter) + queryBlock*int64(longest)
+	if p == Int8 { // the input in whole numbers, and the sums and weights of a tile
+		perThread += max(rows*int64(max(f.Inter, f.Hidden)), int64(longest)*heads) + 2*rows*512 + 512*exactDepth
 	}
-}
-
-// eachRow calls f for rows 0 to n-1, in pieces shared out among the threads.
-func (r *runner) eachRow(n int, f func(i int)) {
-	const piece = 64
-	linalg.ForEach(r.threads, linalg.Blocks(n, piece), func(k int) {
-		for i := k * piece; i < min(k*piece+piece, n); i++ {
-			f(i)
-		}
-	})
+	rotations := int64(longest) * int64(f.HeadDim)
+	return f.blockBytes(p) + 4*(rotations+perThread*int64(runtime.NumCPU()))
 }
 
 func pick(first bool, a, b int) int {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"clusterflow/internal/linalg"
@@ -177,18 +178,44 @@ func openTest(t testing.TB, dir string) *Checkpoint {
 	return c
 }
 
-// states runs Forward and returns copies of what it gives: [layer][seq].
+// states runs Forward in float32 and returns copies of what it gives:
+// [layer][seq].
 func states(t testing.TB, c *Checkpoint, seqs [][]int32, layers []int, threads int) map[int][]linalg.Matrix {
 	t.Helper()
-	out := map[int][]linalg.Matrix{}
-	err := c.Forward(context.Background(), seqs, layers, threads, func(layer, seq int, m linalg.Matrix) error {
-		if seq != len(out[layer]) {
-			t.Errorf("layer %d: sequence %d came after %d others", layer, seq, len(out[layer]))
+	return passStates(t, c, Pass{Sequences: sequences(seqs, layers), Threads: threads})
+}
+
+// sequences are ids of which all want the same layers.
+func sequences(ids [][]int32, layers []int) []Sequence {
+	out := make([]Sequence, len(ids))
+	for i := range ids {
+		out[i] = Sequence{ids[i], layers}
+	}
+	return out
+}
+
+// passStates runs a pass and returns copies of what it gives.
+func passStates(t testing.TB, c *Checkpoint, p Pass) map[int][]linalg.Matrix {
+	t.Helper()
+	var mu sync.Mutex
+	out, last := map[int][]linalg.Matrix{}, map[int]int{}
+	p.Visit = func(layer, seq int, m linalg.Matrix) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if layer < last[seq] {
+			t.Errorf("sequence %d: layer %d came after layer %d", seq, layer, last[seq])
 		}
-		out[layer] = append(out[layer], m.Clone())
+		last[seq] = layer
+		if out[layer] == nil {
+			out[layer] = make([]linalg.Matrix, len(p.Sequences))
+		}
+		if out[layer][seq].Data != nil {
+			t.Errorf("layer %d of sequence %d came twice", layer, seq)
+		}
+		out[layer][seq] = m.Clone()
 		return nil
-	}, nil)
-	if err != nil {
+	}
+	if err := c.Forward(context.Background(), p); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -264,10 +291,11 @@ func TestForwardBits(t *testing.T) {
 			reversed := slices.Clone(seqs)
 			slices.Reverse(reversed)
 			backwards := states(t, c, reversed, []int{2, 0, 2}, 3)
+			inFiles := passStates(t, c, Pass{Sequences: sequences(seqs, layers), Threads: 2, Memory: 1})
 			for _, layer := range layers {
 				for i := range seqs {
 					alone := states(t, c, seqs[i:i+1], []int{layer}, 2)[layer][0]
-					for how, m := range map[string]linalg.Matrix{"alone": alone, "one thread": one[layer][i], "16 threads": many[layer][i], "in another order": backwards[layer][len(seqs)-1-i]} {
+					for how, m := range map[string]linalg.Matrix{"alone": alone, "one thread": one[layer][i], "in files": inFiles[layer][i], "16 threads": many[layer][i], "in another order": backwards[layer][len(seqs)-1-i]} {
 						if !slices.Equal(m.Data, together[layer][i].Data) {
 							t.Errorf("layer %d, sequence %d of %d tokens: other bits %s", layer, i, len(seqs[i]), how)
 						}
@@ -283,49 +311,65 @@ func TestForwardErrors(t *testing.T) {
 	ctx := context.Background()
 	nothing := func(int, int, linalg.Matrix) error { return nil }
 	for _, test := range []struct {
-		ids    []int32
-		layers []int
-		want   string
+		ids       []int32
+		layers    []int
+		precision Precision
+		want      string
 	}{
-		{[]int32{1}, []int{3}, "no layer 3: it has 3 blocks, 0 to 2"},
-		{[]int32{1}, []int{-1, 2}, "no layer -1"},
-		{[]int32{1, 97}, []int{0}, "token 1 of sequence 0 has the id 97"},
-		{[]int32{-1}, []int{0}, "the id -1"},
+		{[]int32{1}, []int{3}, "", "no layer 3: it has 3 blocks, 0 to 2"},
+		{[]int32{1}, []int{-1, 2}, "", "no layer -1"},
+		{[]int32{1, 97}, []int{0}, "", "token 1 of sequence 0 has the id 97"},
+		{[]int32{-1}, []int{0}, "", "the id -1"},
+		{[]int32{1}, []int{0}, "f8", `no precision "f8"; there are f32, bf16, f16, int8`},
 	} {
-		if err := c.Forward(ctx, [][]int32{test.ids}, test.layers, 1, nothing, nil); err == nil || !strings.Contains(err.Error(), test.want) {
+		p := Pass{Sequences: []Sequence{{test.ids, test.layers}}, Precision: test.precision, Visit: nothing}
+		if err := c.Forward(ctx, p); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%v, layers %v: %v, want %q", test.ids, test.layers, err, test.want)
 		}
 	}
 	stop := errors.New("stop here")
 	visits := 0
-	err := c.Forward(ctx, [][]int32{{1}, {2}}, []int{0, 1}, 1, func(layer, seq int, _ linalg.Matrix) error {
+	err := c.Forward(ctx, Pass{Sequences: []Sequence{{[]int32{1}, []int{0, 1}}, {[]int32{2}, []int{0, 1}}}, Visit: func(layer, seq int, _ linalg.Matrix) error {
 		visits++
 		return stop
-	}, nil)
+	}})
 	if !errors.Is(err, stop) || visits != 1 {
 		t.Errorf("after %d visits: %v", visits, err)
 	}
 
-	// Ended by the context in the first block: no visit, its error.
+	// Ended by the context after the first sequence, the longest.
 	ending, end := context.WithCancel(ctx)
-	err = c.Forward(ending, [][]int32{{1}, {2, 3}, {4, 5, 6}}, []int{0, 1}, 1, func(int, int, linalg.Matrix) error {
-		t.Error("visited after the end")
-		return nil
-	}, func(done, total int) {
-		if done != 3 || total != 12 {
-			t.Errorf("progress %d of %d, want 3 of 12", done, total)
-		}
-		end()
+	shown := 0
+	err = c.Forward(ending, Pass{
+		Sequences: sequences([][]int32{{1}, {2, 3}, {4, 5, 6}}, []int{0, 1}),
+		Visit:     func(int, int, linalg.Matrix) error { shown++; return nil },
+		Progress: func(done, total int) {
+			if done == 0 {
+				return
+			}
+			if done != 3 || total != 12 {
+				t.Errorf("progress %d of %d, want 3 of 12", done, total)
+			}
+			end()
+		},
 	})
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("ended: %v", err)
+	if !errors.Is(err, context.Canceled) || shown != 1 {
+		t.Errorf("ended after %d visits: %v", shown, err)
 	}
 	last := 0
-	if err := c.Forward(ctx, [][]int32{{1}, {2, 3}}, []int{1}, 2, nothing, func(done, total int) { last = done }); err != nil || last != 6 {
-		t.Errorf("progress ended at %d of 6, %v", last, err)
+	err = c.Forward(ctx, Pass{Sequences: []Sequence{{[]int32{1}, []int{1}}, {[]int32{2, 3}, []int{0}}, {[]int32{4}, nil}}, Threads: 2, Visit: nothing, Progress: func(done, total int) {
+		if last = done; total != 4 {
+			t.Errorf("%d tokens times blocks in all, want 4", total)
+		}
+	}})
+	if err != nil || last != 4 {
+		t.Errorf("progress ended at %d of 4, %v", last, err)
 	}
-	if c.ForwardMemory(1000, 100) <= c.ForwardMemory(100, 100) || c.ForwardMemory(100, 100) < 100*36*4 {
+	if c.ForwardMemory(1000, 100, F32) <= c.ForwardMemory(100, 100, F32) || c.ForwardMemory(100, 100, F32) < 100*36*4 {
 		t.Error("memory does not grow with the tokens")
+	}
+	if err := c.Forward(ctx, Pass{}); err != nil {
+		t.Errorf("a pass of nothing: %v", err)
 	}
 }
 

@@ -6,6 +6,6 @@ package llm
 // a token two for the scores and two for the sum, over half of each square.
 func (c *Checkpoint) Work(tokens, squares float64, blocks int) float64 {
 	f := c.Config
-	weights := float64(f.blockBytes() / 4)
+	weights := float64(f.blockElements())
 	return float64(blocks) * (2*weights*tokens + 2*float64(f.Heads*f.HeadDim)*squares)
 }
