@@ -15,6 +15,7 @@ func (a *app) debugCommand() *cobra.Command {
 	c.AddCommand(
 		a.debugTokenizeCommand(),
 		a.debugSentencesCommand(),
+		a.debugStatesCommand(),
 	)
 	return c
 }

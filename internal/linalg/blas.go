@@ -104,12 +104,7 @@ func searchBackend() loadedBackend {
 	best := 0
 	speed := make([]float64, len(found))
 	if len(found) > 1 {
-		speed = compareSpeed(found)
-		for i := range found {
-			if speed[i] > clearlyFaster*speed[best] {
-				best = i
-			}
-		}
+		best, speed = fastest(found, compareSpeed)
 	}
 	b := found[best]
 	b.info.How = "found by the system's loader" + coreNote(b)

@@ -210,6 +210,28 @@ func TestProductsAreTested(t *testing.T) {
 	}
 }
 
+func TestFastest(t *testing.T) {
+	found := make([]loadedBackend, 3)
+	for _, test := range []struct {
+		name   string
+		speeds [][]float64 // one after the other
+		want   int
+		asked  int
+	}{
+		{"not clearly faster", [][]float64{{1, 1.2, 1}}, 0, 1},
+		{"clearly faster", [][]float64{{1, 1.3, 1.3}, {1, 2, 1}, {1, 1.3, 1}}, 1, 3},
+		{"clearly faster than both", [][]float64{{1, 1.3, 1.7}, {1, 1.3, 1.7}, {1, 1.3, 1.7}}, 2, 3},
+		{"once", [][]float64{{1, 1.3, 1}, {1, 1.3, 1}, {1, 1, 1}}, 0, 3},
+		{"now this, now that", [][]float64{{1, 1.3, 1}, {1, 1, 1.3}}, 0, 2},
+	} {
+		asked := 0
+		got, speed := fastest(found, func([]loadedBackend) []float64 { asked++; return test.speeds[asked-1] })
+		if got != test.want || asked != test.asked || len(speed) != 3 {
+			t.Errorf("%s: takes %d after %d measurements, want %d after %d", test.name, got, asked, test.want, test.asked)
+		}
+	}
+}
+
 func TestRandStreams(t *testing.T) {
 	draw := func(r *rand.Rand) [4]uint64 {
 		return [4]uint64{r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64()}

@@ -58,35 +58,36 @@ func addTo(dst, v []float32) {
 	}
 }
 
-// exp returns eˣ in float32 to about one unit in the last place, 0 where that
-// is below the smallest normal number. math.Exp takes five times as long.
+// exp returns eˣ in float32 to about one unit in the last place, for x cut to
+// [-87, 88], so that the result is a normal number; NaN for NaN. It is small
+// enough to be compiled into its callers' loops, where several run at once;
+// math.Exp takes several times as long.
 //
-// x = n·ln 2 + r with |r| ≤ ln 2 / 2, in two pieces of ln 2 so that n·ln 2 is
-// exact (Cody and Waite); eʳ by its Taylor polynomial of degree 7, whose error
-// there is below 6e-9.
+// With x = n·ln 2/32 + r and |r| ≤ ln 2/64, eˣ = 2^(n/32)·eʳ: a table has
+// 2^(j/32), ln 2/32 is in two pieces so that n times the first is exact (Cody
+// and Waite), and eʳ is its Taylor polynomial of degree 3, whose error there is
+// below 1e-9.
 func exp(x float32) float32 {
 	const (
-		log2e = 1.4426950408889634
-		high  = 0.693359375 // ten bits: n·high is exact
-		low   = -2.12194440e-4
+		high = 710.0 / (1 << 15) // ln 2/32 to ten bits
+		low  = math.Ln2/32 - high
 	)
-	switch {
-	case x > 88.3: // near and past the largest float32
-		return float32(math.Exp(float64(x)))
-	case x < -87.3:
-		return 0
-	case x != x:
-		return x
+	if x < -87 {
+		x = -87
 	}
-	n := int32(x*log2e+127.5) - 127 // rounded to nearest: the sum is positive
+	if x > 88 {
+		x = 88
+	}
+	n := int32(x*(32*math.Log2E)+4096.5) - 4096 // rounded to nearest: the sum is positive
 	f := float32(n)
 	r := x - f*high - f*low
-	p := float32(1.0/5040)*r + 1.0/720
-	p = p*r + 1.0/120
-	p = p*r + 1.0/24
-	p = p*r + 1.0/6
-	p = p*r + 0.5
-	p = p*r + 1
-	p = p*r + 1
-	return p * math.Float32frombits(uint32(n+127)<<23)
+	return (1 + r*(1+r*(0.5+r*(1.0/6)))) * math.Float32frombits(octave[n&31]+uint32(n>>5)<<23)
 }
+
+// octave holds the bits of 2^(j/32).
+var octave = func() (t [32]uint32) {
+	for j := range t {
+		t[j] = math.Float32bits(float32(math.Exp2(float64(j) / 32)))
+	}
+	return t
+}()
