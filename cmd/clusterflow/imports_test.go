@@ -21,8 +21,10 @@ var imports = map[string][]string{
 		"cache", "graph", "studies", "internal/batch", "internal/batchd", "internal/cluster",
 		"internal/hub", "internal/judge", "internal/linalg", "internal/llm", "internal/report",
 	},
-	"bench/tokenize": {"internal/llm"},
-	"bench/scale":    {"cache", "graph", "studies", "tasks"},
+	"bench/tokenize":  {"internal/llm"},
+	"bench/extract":   {"internal/linalg", "internal/llm"},
+	"bench/exactness": {"internal/cluster", "internal/linalg", "internal/llm"},
+	"bench/scale":     {"cache", "graph", "studies", "tasks"},
 	"cmd/clusterflow": {
 		"cache", "graph", "studies", "tasks", "internal/batch", "internal/batchd", "internal/cluster",
 		"internal/hub", "internal/judge", "internal/linalg", "internal/llm", "internal/report",
