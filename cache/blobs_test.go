@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"io/fs"
@@ -250,6 +251,45 @@ func TestImportFile(t *testing.T) {
 	}
 	if _, _, err := b.ImportFile(dir); err == nil {
 		t.Error("a folder was imported")
+	}
+}
+
+// A blob of 5 GB, most of it holes: sizes and places beyond 32 bits.
+func TestHugeBlob(t *testing.T) {
+	if testing.Short() {
+		t.Skip("hashes 15 GB")
+	}
+	const size = 5 << 30
+	dir := t.TempDir()
+	b := OpenBlobs(dir)
+	src := filepath.Join(dir, "src")
+	f, err := os.Create(src)
+	must(t, err)
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		t.Skipf("needs sparse files: %v", err)
+	}
+	_, err = f.WriteAt([]byte("end"), size-3)
+	must(t, err)
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	must(t, err)
+	d := Digest(h.Sum(nil))
+	path := filepath.Join(dir, "blobs", d.String()[:2], d.String()[2:])
+	must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	must(t, os.Rename(src, path))
+	must(t, b.Verify(d))
+	if state := b.Check(d, size); state != OK {
+		t.Errorf("a whole blob is %v", state)
+	}
+	if state := b.Check(d, size-1<<32); state != Damaged {
+		t.Errorf("a blob that is 4 GB too long is %v", state)
+	}
+	_, err = f.WriteAt([]byte{1}, size-1<<29)
+	must(t, err)
+	var damaged *DamagedError
+	if err := b.Verify(d); !errors.As(err, &damaged) {
+		t.Errorf("a changed byte near the end: %v", err)
 	}
 }
 

@@ -281,13 +281,14 @@ func (b *builder) cell(addr string, ln *layerNodes, name string, k int, g *studi
 func (b *builder) pca(ln *layerNodes) *graph.Node {
 	if ln.pca == nil {
 		matrix := int64(ln.mat.sentences) * int64(ln.mat.hidden) * 4
+		side := int64(min(ln.mat.sentences, ln.mat.hidden)) // of the matrix that is decomposed
 		ln.pca = b.add(&graph.Node{
 			Addr: fmt.Sprintf("%s/%d/pca", ln.mat.label, ln.layer), Stage: StageShared, Attrs: ln.attrs, Task: &pca{ln.prep},
 			Inputs: []graph.Input{
 				{Name: "activations", From: ln.rows, Output: "activations"},
 				{Name: "sentences", From: ln.sentences, Output: "sentences"},
 			},
-			Need: graph.Need{Threads: 1 << 16, Memory: 3*matrix + 3*int64(ln.mat.hidden)*int64(ln.mat.hidden)*8},
+			Need: graph.Need{Threads: 1 << 16, Memory: 3*matrix + 3*side*side*8},
 			Disk: int64(ln.mat.sentences) * cluster.PCAComponents * 4,
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -136,8 +137,9 @@ func killsWanted(t *testing.T) int {
 	return n
 }
 
-// TestKillAnywhere kills runs at random moments, with the judge in another
-// process and with the embedded one, until one ends by itself. Whatever was cut
+// TestKillAnywhere kills runs at random moments, until one ends by itself: with
+// the judge in a process that goes on, with the embedded one, and with the judge
+// in a process that is killed as well, half of the time before the run. Whatever was cut
 // off, nothing that was finished runs again, nothing is asked twice, the cache
 // is whole and the report is that of an undisturbed run.
 func TestKillAnywhere(t *testing.T) {
@@ -155,10 +157,15 @@ func TestKillAnywhere(t *testing.T) {
 			random := rand.New(rand.NewPCG(20250710, uint64(round)))
 			b := newBench(t)
 			base := ""
-			if round%2 == 0 {
+			var server *process
+			switch round % 3 {
+			case 0:
 				g := newGate(t)
 				g.set(true)
 				base = g.base
+				b.evaluators(base)
+			case 2:
+				server, base = b.startBatchd("--listen", "127.0.0.1:0", "--dir", "served")
 				b.evaluators(base)
 			}
 			kills, finished := 0, 0
@@ -168,8 +175,19 @@ func TestKillAnywhere(t *testing.T) {
 				case <-p.ended:
 				case <-time.After(time.Duration((0.1 + 0.5*random.Float64()) * float64(span))):
 				}
+				first := server != nil && random.IntN(2) == 0
+				if first {
+					server.kill()
+					time.Sleep(time.Duration(0.1 * random.Float64() * float64(span))) // apply meets a host that is gone
+				}
 				p.cmd.Process.Kill() //nolint:errcheck // it may have ended
 				r := p.wait()
+				if server != nil {
+					if !first {
+						server.kill()
+					}
+					server, _ = b.startBatchd("--listen", strings.TrimSuffix(strings.TrimPrefix(base, "http://"), "/v1"), "--dir", "served")
+				}
 				if r.code == 0 {
 					break
 				}

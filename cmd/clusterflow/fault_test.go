@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -245,6 +247,31 @@ func TestOddSources(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHugeActivations plans from a matrix of 5 GB, which is hashed but not held
+// in memory, and refuses one of which the end is missing.
+func TestHugeActivations(t *testing.T) {
+	if testing.Short() {
+		t.Skip("hashes 5 GB")
+	}
+	b := newBench(t)
+	const rows, cols = 40, 33 << 20
+	header := fmt.Sprintf(`{"activations":{"dtype":"F32","shape":[%d,%d],"data_offsets":[0,%d]}}`, rows, cols, 4*rows*cols)
+	head := string(binary.LittleEndian.AppendUint64(nil, uint64(len(header)))) + header
+	b.write("huge.safetensors", head)
+	if err := os.Truncate(filepath.Join(b.dir, "huge.safetensors"), int64(8+len(header)+4*rows*cols)); err != nil {
+		t.Skipf("needs sparse files: %v", err)
+	}
+	b.write("sentences.jsonl", strings.Repeat("{\"text\": \"One.\", \"response\": 0}\n", rows))
+	b.write("study.hcl", fmt.Sprintf(activationsStudy, "huge.safetensors"))
+	r := b.must(0, `^16 nodes: 16 new`, "plan", "study.hcl")
+	if matches(`panic|goroutine|out of memory|PiB`, r.out+r.err) {
+		t.Error(r)
+	}
+	b.write("study.hcl", fmt.Sprintf(activationsStudy, "short.safetensors"))
+	b.write("short.safetensors", head+strings.Repeat("\x00", 1<<20))
+	b.must(exitFailed, `short.safetensors`, "validate", "study.hcl")
 }
 
 // TestLockOfTheDead: the text of a process that is gone locks nobody out.
