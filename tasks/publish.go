@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -62,6 +63,8 @@ func Publish(blobs *cache.Blobs, record *cache.Record, study, dir string) (strin
 			if err := root.Remove(filepath.FromSlash(old)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return "", fmt.Errorf("removing %s of an earlier report: %w", old, err)
 			}
+			for up := path.Dir(old); up != "." && root.Remove(filepath.FromSlash(up)) == nil; up = path.Dir(up) {
+			} // folders that are empty now
 		}
 	}
 	if err := writePublished(root, study, names); err != nil {

@@ -152,6 +152,12 @@ func TestPublish(t *testing.T) {
 		want[name] = content
 	}
 	holds(t, dir, want)
+	put(map[string]string{"index.html": "3", "deep/er/x.json": "x"})
+	put(two)
+	if _, err := os.Stat(filepath.Join(dir, "deep")); err == nil {
+		t.Error("an empty folder of an earlier report is left")
+	}
+	holds(t, dir, want)
 
 	// What was published in part is known as ours: here one blob is missing.
 	three := fakeReport(t, blobs, map[string]string{"a first.json": "1", "vars/b.json": long})

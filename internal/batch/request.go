@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -222,5 +223,5 @@ func (e Evaluator) Loopback() bool {
 		return false
 	}
 	h := u.Hostname()
-	return h == "localhost" || h == "::1" || strings.HasPrefix(h, "127.")
+	return h == "localhost" || net.ParseIP(h).IsLoopback()
 }

@@ -59,7 +59,10 @@ func npyShape(path string) ([]int, error) {
 }
 
 func npyShapeOf(r io.Reader, size int64) ([]int, error) {
-	h, _, err := readNPYHeader(r, size)
+	h, length, err := readNPYHeader(r, size)
+	if err == nil {
+		err = h.fits(size - length)
+	}
 	return h.shape, err
 }
 

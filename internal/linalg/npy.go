@@ -37,6 +37,9 @@ func readNPY(r io.Reader, size int64) (Matrix, error) {
 		return Matrix{}, fmt.Errorf("its elements are of numpy type %q, where float16, float32 or float64 is needed; convert with x.astype('float32')", h.descr)
 	}
 	decode, width := floatDecoder(npyDTypes[h.descr[1:]])
+	if err := h.fits(size - length); err != nil {
+		return Matrix{}, err
+	}
 	swap := h.descr[0] == '>'
 
 	rows, cols := 1, 0
@@ -48,10 +51,7 @@ func readNPY(r io.Reader, size int64) (Matrix, error) {
 	default:
 		return Matrix{}, fmt.Errorf("its shape is %v, where [rows, columns] is needed", h.shape)
 	}
-	hi, elements := bits.Mul64(uint64(rows), uint64(cols))
-	if hi != 0 || elements > uint64(size-length)/uint64(width) {
-		return Matrix{}, fmt.Errorf("its shape %v asks for more data than the file's %d bytes; it may be cut off", h.shape, size)
-	}
+	elements := rows * cols // not more than the file has
 	if elements == 0 {
 		return Matrix{}, fmt.Errorf("its shape %v holds nothing", h.shape)
 	}
@@ -86,6 +86,24 @@ func readNPY(r io.Reader, size int64) (Matrix, error) {
 		}
 	}
 	return c, nil
+}
+
+// fits reports whether size bytes can hold the array. A type that this package
+// does not read is left to others.
+func (h npyHeader) fits(size int64) error {
+	if len(h.descr) != 3 || npyDTypes[h.descr[1:]] == "" {
+		return nil
+	}
+	room := uint64(max(size, 0)) / uint64(h.descr[2]-'0')
+	elements := uint64(1)
+	for _, n := range h.shape {
+		hi, lo := bits.Mul64(elements, uint64(n))
+		if hi != 0 || lo > room {
+			return fmt.Errorf("its shape %v asks for more data than the %d bytes that follow its header; it may be cut off", h.shape, size)
+		}
+		elements = lo
+	}
+	return nil
 }
 
 // readNPYHeader reads the preamble and the header, and returns how many bytes

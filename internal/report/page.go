@@ -1,6 +1,8 @@
 package report
 
 import (
+	"github.com/dustin/go-humanize"
+
 	"bytes"
 	"embed"
 	"fmt"
@@ -266,13 +268,7 @@ func joinInts(list []int) string {
 }
 
 // comma writes 21951 as 21,951.
-func comma(n int) string {
-	s := strconv.Itoa(n)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
+func comma(n int) string { return humanize.Comma(int64(n)) }
 
 // sumAnswers adds up the answers of a clustering's repetitions by kind.
 func sumAnswers(total map[string]judge.AnswerCount, reps []judge.Repetition) {
