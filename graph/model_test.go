@@ -137,9 +137,9 @@ func check(t *rapid.T, err error) {
 }
 
 func (w *world) open() {
-	var err error
-	w.store, err = cache.Open(context.Background(), cache.Options{Dir: w.dir, Command: "model"})
+	store, err := cache.Open(context.Background(), cache.Options{Dir: w.dir, Command: "model"})
 	check(w.t, err)
+	w.store = store
 }
 
 // plan makes a plan from what lies on disk. The nodes are given in any order.
@@ -202,8 +202,38 @@ func (w *world) apply(specs []*spec, crash, stop int) *graph.Summary {
 	return sum
 }
 
-// snapshot copies a cache that is at work, as a crash would leave it.
+// snapshot copies a cache that is at work, as a crash would leave it. A copy
+// during which the database made or removed a table shows no moment that there
+// ever was, so it is made again.
 func snapshot(from, to string) error {
+	for {
+		before, err := databaseFiles(from)
+		if err != nil {
+			return err
+		}
+		if err := copyCache(from, to); err != nil {
+			return err
+		}
+		if after, err := databaseFiles(from); err != nil || after == before {
+			return err
+		}
+		if err := os.RemoveAll(to); err != nil {
+			return err
+		}
+	}
+}
+
+// databaseFiles names the files of the database and says what its MANIFEST does.
+func databaseFiles(dir string) (string, error) {
+	entries, err := os.ReadDir(filepath.Join(dir, "db"))
+	if err != nil {
+		return "", err
+	}
+	manifest, err := os.ReadFile(filepath.Join(dir, "db", "MANIFEST"))
+	return fmt.Sprint(entries, manifest), err
+}
+
+func copyCache(from, to string) error {
 	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		rel, rerr := filepath.Rel(from, path)
 		switch {
