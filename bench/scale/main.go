@@ -29,6 +29,7 @@ func main() {
 	runs := flag.Int("runs", 7, "runs of each, of which the median is shown")
 	binary := flag.String("binary", "", "the clusterflow `program` (default: build it)")
 	only := flag.String("prepare", "", "only write the study of -nodes into this `folder`: what the program starts itself with, so that it stays small; the peak of a process counts that of its maker")
+	plot := flag.String("plot", "", "also draw the times in this SVG `file`")
 	trivial := flag.Int("tasks", 100000, "tasks for the cost of scheduling; 0 leaves that out")
 	flag.Parse()
 	if *only != "" {
@@ -42,13 +43,13 @@ func main() {
 		}
 		return
 	}
-	if err := run(context.Background(), *dir, *nodes, *runs, *binary, *trivial); err != nil {
+	if err := run(context.Background(), *dir, *nodes, *runs, *binary, *plot, *trivial); err != nil {
 		fmt.Fprintln(os.Stderr, "scale:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, dir, nodes string, runs int, binary string, trivial int) error {
+func run(ctx context.Context, dir, nodes string, runs int, binary, plot string, trivial int) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -61,15 +62,23 @@ func run(ctx context.Context, dir, nodes string, runs int, binary string, trivia
 		}
 	}
 	fmt.Printf("%d cores, %s/%s, %s; medians of %d runs in turn; peak memory in brackets\n\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), runs)
-	fmt.Println("| nodes | ninja, nothing to do | plan, nothing to do | apply, nothing to do | plan, a leaf changed | plan, a root changed |")
-	fmt.Println("|---|---|---|---|---|---|")
+	fmt.Println("| nodes | " + strings.Join(measurements, " | ") + " |")
+	fmt.Println("|---" + strings.Repeat("|---", len(measurements)) + "|")
+	var rows []row
 	for _, field := range strings.Split(nodes, ",") {
 		n, err := strconv.Atoi(field)
 		if err != nil || n < 100 {
 			return fmt.Errorf("-nodes %s: give numbers of at least 100", nodes)
 		}
-		if err := size(ctx, filepath.Join(dir, field), binary, n, runs); err != nil {
+		r, err := size(ctx, filepath.Join(dir, field), binary, n, runs)
+		if err != nil {
 			return fmt.Errorf("%d nodes: %w", n, err)
+		}
+		rows = append(rows, r)
+	}
+	if plot != "" {
+		if err := writePlot(plot, rows); err != nil {
+			return err
 		}
 	}
 	if err := empty(ctx, filepath.Join(dir, "empty"), binary, runs); err != nil {
@@ -82,26 +91,26 @@ func run(ctx context.Context, dir, nodes string, runs int, binary string, trivia
 }
 
 // size measures one study.
-func size(ctx context.Context, dir, binary string, n, runs int) error {
+func size(ctx context.Context, dir, binary string, n, runs int) (row, error) {
 	marker := filepath.Join(dir, "nodes")
 	if _, err := os.Stat(marker); err != nil {
 		self, err := os.Executable()
 		if err != nil {
-			return err
+			return row{}, err
 		}
 		c := exec.CommandContext(ctx, self, "-prepare", dir, "-nodes", strconv.Itoa(n), "-binary", binary)
 		c.Stderr = os.Stderr
 		if err := c.Run(); err != nil {
-			return fmt.Errorf("preparing: %w", err)
+			return row{}, fmt.Errorf("preparing: %w", err)
 		}
 	}
 	raw, err := os.ReadFile(marker)
 	if err != nil {
-		return err
+		return row{}, err
 	}
 	real, err := strconv.Atoi(string(raw))
 	if err != nil {
-		return err
+		return row{}, err
 	}
 	study := filepath.Join(dir, "study.hcl")
 	commands := [][]string{
@@ -117,17 +126,18 @@ func size(ctx context.Context, dir, binary string, n, runs int) error {
 		for i, c := range commands {
 			r, err := measure(ctx, c, expect[i])
 			if err != nil {
-				return err
+				return row{}, err
 			}
 			results[i] = append(results[i], r)
 		}
 	}
-	cells := []string{thousands(real)}
+	measured, cells := row{nodes: real}, []string{thousands(real)}
 	for _, rs := range results {
-		cells = append(cells, median(rs).String())
+		m := median(rs)
+		measured.results, cells = append(measured.results, m), append(cells, m.String())
 	}
 	fmt.Println("| " + strings.Join(cells, " | ") + " |")
-	return nil
+	return measured, nil
 }
 
 // prepare writes a study of about n nodes with everything that is measured. The
