@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +44,7 @@ func (a *app) doctor(ctx context.Context, f *studyFlags) error {
 	if b.Path != "" {
 		line("", "%s", b.Path)
 	}
-	for _, other := range b.Others {
+	for _, other := range slices.Concat(linalg.CompareBackends(), b.Unused) {
 		line("", "%s", other)
 	}
 	line("", "%.0f GFLOPS in float32 on one core", linalg.MeasureGFLOPS(ctx))

@@ -61,27 +61,6 @@ func testForms[T float32 | float64](gemm gemmFunc[T]) error {
 	return nil
 }
 
-// fastest returns which backend to take, the first unless another is clearly
-// faster, and the speeds that were measured. A busy machine can make any
-// measurement wrong, so the first is only left if the same one beats it three
-// times.
-func fastest(found []loadedBackend, measure func([]loadedBackend) []float64) (best int, speed []float64) {
-	for round := range 3 {
-		speed = measure(found)
-		winner := 0
-		for i := range found {
-			if speed[i] > clearlyFaster*speed[winner] {
-				winner = i
-			}
-		}
-		if winner == 0 || round > 0 && winner != best {
-			return 0, speed
-		}
-		best = winner
-	}
-	return best, speed
-}
-
 // compareSpeed returns the speeds of the backends in float32, one over the
 // shortest of a few turns. They take turns, so that what else the machine does
 // falls on all of them.

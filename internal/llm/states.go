@@ -226,7 +226,7 @@ func (s *stateStore) commit(on []int) error {
 		data, err := json.Marshal(index)
 		path := filepath.Join(s.dir, stateIndexName)
 		if err == nil {
-			err = os.WriteFile(path+".new", data, 0o666)
+			err = writeSynced(path+".new", data)
 		}
 		if err == nil {
 			err = os.Rename(path+".new", path)
@@ -237,6 +237,18 @@ func (s *stateStore) commit(on []int) error {
 	}
 	s.sweep()
 	return nil
+}
+
+// writeSynced writes a file that is whole on the disk when it returns.
+func writeSynced(path string, data []byte) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(data); err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 // sweep removes the files of states that no sequence needs any more, or that a
