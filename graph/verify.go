@@ -40,7 +40,7 @@ type Verifier struct {
 	// another: near if they are no further apart than two backends may be, how
 	// says how far. Without it, and where the backend is the same, only the same
 	// bits will do.
-	Near func(kind, output, was, now string) (how string, near bool, err error)
+	Near func(task Task, output, was, now string) (how string, near bool, err error)
 }
 
 // Verify runs the given steps again: those of one group in one pass, otherwise
@@ -146,7 +146,7 @@ func (v *Verifier) measure(r *Verdict) error {
 			if err != nil {
 				return err
 			}
-			if d.How, near, err = v.Near(r.Step.Node.Kind(), d.Output, was, now); err != nil {
+			if d.How, near, err = v.Near(r.Step.Node.Task, d.Output, was, now); err != nil {
 				return fmt.Errorf("comparing %s: %w", d.Output, err)
 			}
 		}

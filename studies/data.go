@@ -50,8 +50,7 @@ func (d *decoder) model(b *hclsyntax.Block) {
 	}
 	m.Dataset = d.datasetOf(r)
 	m.Layers = needList(r, "layers", "[4, 8, 12]", whole(0, maxLayer)).Value
-	m.Precision = get(r, "precision", "f32", oneOfNow(
-		"The model would run in float32 all the same.", []string{"bf16", "f16", "int8"}, "f32"))
+	m.Precision = get(r, "precision", "f32", oneOf("f32", "bf16", "f16", "int8"))
 	m.Span = get(r, "span", "with_previous", oneOf("with_previous", "exact"))
 	m.AddBOS = get(r, "add_bos", "auto", oneOf("auto", "true", "false"))
 	m.MaxTokens = get(r, "max_tokens", 0, count(0))

@@ -109,7 +109,7 @@ type Model struct {
 	Revision  Value[string] // of a hub id: branch, tag or commit
 	Dataset   *Dataset      // nil only in a study with errors
 	Layers    Value[[]int]  // decoder blocks, from 0
-	Precision Value[string] // "f32"
+	Precision Value[string] // "f32", "bf16", "f16" or "int8"
 	Span      Value[string] // "with_previous" or "exact"
 	AddBOS    Value[string] // "auto", "true", "false"
 	MaxTokens Value[int]    // 0: no limit

@@ -67,7 +67,7 @@ dataset "responses" {
 model "r1-qwen" {
   source     = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
   layers     = [4, 8, 12]
-  precision  = "f32"
+  precision  = "bf16"
   span       = "exact"
   add_bos    = true
   max_tokens = 2048
@@ -204,7 +204,7 @@ func TestEveryBlockDecodes(t *testing.T) {
 	check("source", m.Source.V, "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B")
 	check("the only dataset goes without saying", m.Dataset, ds)
 	check("layers", m.Layers.V, []int{4, 8, 12})
-	check("precision", m.Precision.V, "f32")
+	check("precision", m.Precision.V, "bf16")
 	check("span", m.Span.V, "exact")
 	check("add_bos", m.AddBOS.V, "true")
 	check("max_tokens", m.MaxTokens.V, 2048)

@@ -8,7 +8,9 @@ import (
 	"os"
 	"slices"
 
+	"clusterflow/graph"
 	"clusterflow/internal/linalg"
+	"clusterflow/internal/llm"
 )
 
 // A tolerance is how far apart the results of two backends may be that were
@@ -28,18 +30,32 @@ var tolerances = map[string]tolerance{
 	"":               {floats: 1e-2, share: 0.01}, // every other
 }
 
+// rounded is the tolerance of a forward pass in another precision than f32,
+// where a last bit can make a number round the other way.
+var rounded = tolerance{floats: 1e-2}
+
 // notCompared are members of JSON outputs that say how a result was come by.
 var notCompared = []string{"backend", "info"}
 
-// Near compares the files of an output of a task of the given kind that two
-// backends made. how says what is furthest apart; near, whether that is within
+// Near compares the files of an output of a task that two backends made. how says what is furthest apart; near, whether that is within
 // the kind's tolerance. Only tensors and JSON have any; other files are near
 // only if they are the same, and then nobody asks.
-func Near(kind, _, was, now string) (how string, near bool, err error) {
-	tol, ok := tolerances[kind]
-	if !ok {
-		tol = tolerances[""]
+func Near(task graph.Task, _, was, now string) (how string, near bool, err error) {
+	tol := toleranceOf(task.Kind())
+	if t, ok := task.(*extract); ok && llm.Precision(t.model.Precision.V) != llm.F32 {
+		tol = rounded
 	}
+	return nearWithin(tol, was, now)
+}
+
+func toleranceOf(kind string) tolerance {
+	if tol, ok := tolerances[kind]; ok {
+		return tol
+	}
+	return tolerances[""]
+}
+
+func nearWithin(tol tolerance, was, now string) (how string, near bool, err error) {
 	d := distance{tol: tol}
 	a, errA := linalg.OpenSafetensors(was)
 	b, errB := linalg.OpenSafetensors(now)

@@ -94,11 +94,11 @@ func TestNear(t *testing.T) {
 		{"another length", "train", textFile(t, `[1]`), textFile(t, `[1,1]`), false, "another length"},
 		{"lines", "sentences", textFile(t, "{}\n{}\n"), textFile(t, "{}\n{ }\n"), false, "their bytes differ"},
 	} {
-		how, near, err := Near(c.kind, "output", c.was, c.now)
+		how, near, err := nearWithin(toleranceOf(c.kind), c.was, c.now)
 		if err != nil || near != c.near || !strings.Contains(how, c.how) {
 			t.Errorf("%s: near %v, %q (%v); want %v, %q", c.name, near, how, err, c.near, c.how)
 		}
-		if how, near, err := Near(c.kind, "output", c.was, c.was); err != nil || !near && c.kind != "sentences" && !strings.Contains(c.was, "nan") {
+		if how, near, err := nearWithin(toleranceOf(c.kind), c.was, c.was); err != nil || !near && c.kind != "sentences" && !strings.Contains(c.was, "nan") {
 			t.Errorf("%s: not near to itself: %q %v", c.name, how, err)
 		}
 	}

@@ -8,10 +8,21 @@ import (
 
 // reference computes the states after each block in float64, step by step as
 // the architectures' papers give them, from the tensors of the checkpoint and
-// with none of the code under test: [layer][token][hidden].
-func reference(t testing.TB, c *Checkpoint, ids []int32) [][][]float64 {
+// with none of the code under test: [layer][token][hidden]. The sides of
+// products are rounded as docs/exactness.md says of p.
+func reference(t testing.TB, c *Checkpoint, ids []int32, p Precision) [][][]float64 {
 	t.Helper()
 	f := c.Config
+	round := func(v []float64) []float64 {
+		if roundings[p] == nil {
+			return v
+		}
+		out := make([]float64, len(v))
+		for i, a := range v {
+			out[i] = roundings[p](a)
+		}
+		return out
+	}
 	load := func(name string) []float64 {
 		for _, s := range c.mapped {
 			if x, ok := s.Tensor(name); ok {
@@ -52,15 +63,38 @@ func reference(t testing.TB, c *Checkpoint, ids []int32) [][][]float64 {
 			weights[name] = load(at + name + ".weight")
 			weights[name+".bias"] = load(at + name + ".bias")
 		}
-		linear := func(v []float64, name string) []float64 {
+		// linear takes the inputs of all tokens, because in int8 one that is
+		// large makes an outlier of its column for all.
+		linear := func(x [][]float64, name string) [][]float64 {
 			w, bias := weights[name], weights[name+".bias"]
-			out := make([]float64, len(w)/len(v))
-			for i := range out {
-				for j, a := range v {
-					out[i] += a * w[i*len(v)+j]
+			n := len(x[0])
+			apart := make([]bool, n)
+			if p == Int8 {
+				for _, v := range x {
+					for j, a := range v {
+						apart[j] = apart[j] || math.Abs(a) > 6
+					}
 				}
-				if bias != nil {
-					out[i] += bias[i]
+			}
+			out := make([][]float64, len(x))
+			rows := make([][]float64, len(w)/n)
+			for i := range rows {
+				if rows[i] = round(w[i*n : (i+1)*n]); p == Int8 {
+					rows[i] = byAbsmax(rows[i], nil)
+				}
+			}
+			for k, v := range x {
+				if v = round(v); p == Int8 {
+					v = byAbsmax(v, apart)
+				}
+				out[k] = make([]float64, len(rows))
+				for i, row := range rows {
+					for j, a := range v {
+						out[k][i] += a * row[j]
+					}
+					if bias != nil {
+						out[k][i] += bias[i]
+					}
 				}
 			}
 			return out
@@ -93,48 +127,62 @@ func reference(t testing.TB, c *Checkpoint, ids []int32) [][][]float64 {
 		}
 		attnNorm, mlpNorm := load(at+"input_layernorm.weight"), load(at+"post_attention_layernorm.weight")
 		qNorm, kNorm := load(at+"self_attn.q_norm.weight"), load(at+"self_attn.k_norm.weight")
-		var q, k, v [][]float64
-		for i := range x {
-			h := norm(x[i], attnNorm)
-			qi, ki := linear(h, "self_attn.q_proj"), linear(h, "self_attn.k_proj")
-			perHead(qi, qNorm)
-			perHead(ki, kNorm)
-			rotate(qi, i)
-			rotate(ki, i)
-			q, k, v = append(q, qi), append(k, ki), append(v, linear(h, "self_attn.v_proj"))
+		normed := func(weight []float64) [][]float64 {
+			h := make([][]float64, len(x))
+			for i := range x {
+				h[i] = norm(x[i], weight)
+			}
+			return h
 		}
+		h := normed(attnNorm)
+		q, k, v := linear(h, "self_attn.q_proj"), linear(h, "self_attn.k_proj"), linear(h, "self_attn.v_proj")
 		for i := range x {
-			mixed := make([]float64, f.Heads*f.HeadDim)
+			perHead(q[i], qNorm)
+			perHead(k[i], kNorm)
+			rotate(q[i], i)
+			rotate(k[i], i)
+			q[i], k[i], v[i] = round(q[i]), round(k[i]), round(v[i])
+		}
+		mixed := make([][]float64, len(x))
+		for i := range x {
+			mixed[i] = make([]float64, f.Heads*f.HeadDim)
 			for h := range f.Heads {
 				kv := h / (f.Heads / f.KVHeads) * f.HeadDim
-				p := make([]float64, i+1)
-				sum := 0.0
-				for j := range p {
-					dot := 0.0
+				weight := make([]float64, i+1)
+				top, sum := math.Inf(-1), 0.0
+				for j := range weight {
 					for d := range f.HeadDim {
-						dot += q[i][h*f.HeadDim+d] * k[j][kv+d]
+						weight[j] += q[i][h*f.HeadDim+d] * k[j][kv+d] / math.Sqrt(float64(f.HeadDim))
 					}
-					p[j] = math.Exp(dot / math.Sqrt(float64(f.HeadDim)))
-					sum += p[j]
+					top = max(top, weight[j])
 				}
-				for j := range p {
+				for j := range weight {
+					weight[j] = math.Exp(weight[j] - top)
+					sum += weight[j]
+				}
+				for j, a := range round(weight) {
 					for d := range f.HeadDim {
-						mixed[h*f.HeadDim+d] += p[j] / sum * v[j][kv+d]
+						mixed[i][h*f.HeadDim+d] += a / sum * v[j][kv+d]
 					}
 				}
-			}
-			for j, a := range linear(mixed, "self_attn.o_proj") {
-				x[i][j] += a
-			}
-			h := norm(x[i], mlpNorm)
-			gate, up := linear(h, "mlp.gate_proj"), linear(h, "mlp.up_proj")
-			for j := range gate {
-				gate[j] = gate[j] / (1 + math.Exp(-gate[j])) * up[j]
-			}
-			for j, a := range linear(gate, "mlp.down_proj") {
-				x[i][j] += a
 			}
 		}
+		add := func(y [][]float64) {
+			for i := range x {
+				for j, a := range y[i] {
+					x[i][j] += a
+				}
+			}
+		}
+		add(linear(mixed, "self_attn.o_proj"))
+		h = normed(mlpNorm)
+		gate, up := linear(h, "mlp.gate_proj"), linear(h, "mlp.up_proj")
+		for i := range gate {
+			for j, a := range gate[i] {
+				gate[i][j] = a / (1 + math.Exp(-a)) * up[i][j]
+			}
+		}
+		add(linear(gate, "mlp.down_proj"))
 		out := make([][]float64, len(x))
 		for i := range x {
 			out[i] = append([]float64(nil), x[i]...)
@@ -142,4 +190,25 @@ func reference(t testing.TB, c *Checkpoint, ids []int32) [][][]float64 {
 		layers = append(layers, out)
 	}
 	return layers
+}
+
+// byAbsmax is v as int8 holds it: multiples of the largest size over 127, but
+// for the elements that stay apart.
+func byAbsmax(v []float64, apart []bool) []float64 {
+	top := 0.0
+	for j, a := range v {
+		if apart == nil || !apart[j] {
+			top = max(top, math.Abs(a))
+		}
+	}
+	out := make([]float64, len(v))
+	for j, a := range v {
+		switch {
+		case apart != nil && apart[j]:
+			out[j] = a
+		case top > 0:
+			out[j] = math.RoundToEven(a/(top/127)) * (top / 127)
+		}
+	}
+	return out
 }

@@ -52,7 +52,7 @@ model "r1-qwen" {
   source    = "./checkpoint"
   dataset   = dataset.response
   layers    = [4, -1, 4, "x", 8.5]
-  precision = "int8"
+  precision = "fp8"
   add_bos   = "yes"
   revision  = "main"
 }
