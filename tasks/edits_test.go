@@ -49,6 +49,8 @@ method "spherical_kmeans" {
 }
 method "pca_kmeans" {
 }
+method "sae_topk" {
+}
 grid {
   models   = [model.m]
   layers   = [0]
@@ -59,6 +61,12 @@ grid {
   models   = [model.m, activations.x]
   methods  = ["pca_kmeans"]
   clusters = [3]
+}
+grid {
+  models   = [model.m]
+  layers   = [1]
+  methods  = ["sae_topk"]
+  clusters = [5]
 }
 evaluator "titler" {
   provider              = "openai"

@@ -109,3 +109,32 @@ func squaredDistance(a, b []float32) float64 {
 	}
 	return s0 + s1 + (s2 + s3)
 }
+
+// squaredNorms returns ‖x‖² of every row. The error is a *RowError for the first
+// that is not finite.
+func squaredNorms(x linalg.Matrix, threads int) ([]float64, error) {
+	norms := make([]float64, x.Rows)
+	linalg.ForEach(threads, linalg.Blocks(x.Rows, rowBlock), func(b int) {
+		for i := b * rowBlock; i < min(x.Rows, (b+1)*rowBlock); i++ {
+			norms[i] = dot(x.Row(i), x.Row(i))
+		}
+	})
+	for i, v := range norms {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil, &RowError{i, "has a value that is not finite"}
+		}
+	}
+	return norms, nil
+}
+
+// scaleTo sets dst to by·src.
+func scaleTo(dst, src []float32, by float64) {
+	for i, v := range src {
+		dst[i] = float32(float64(v) * by)
+	}
+}
+
+// rowMatrix is a vector as a matrix of one row.
+func rowMatrix(v []float32) linalg.Matrix {
+	return linalg.Matrix{Rows: 1, Cols: len(v), Stride: len(v), Data: v}
+}

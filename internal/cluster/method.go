@@ -75,6 +75,14 @@ var mixtureOptions = []Option{
 	{Name: "init_rows", Kind: "int", Default: int64(50_000), Min: 2, Max: 1e9, Doc: "with more rows than this, the starts see this many, drawn at random, and one fit on all rows begins from the best"},
 }
 
+var saeOptions = []Option{
+	{Name: "top_k", Kind: "int", Default: int64(3), Min: 1, Max: 1e6, Doc: "latents kept of each row"},
+	{Name: "learning_rate", Kind: "float", Default: 2e-4, Min: 0, Max: 1, Doc: "Adam's learning rate at 2^14 latents; divided by sqrt(clusters / 2^14)"},
+	{Name: "batch_size", Kind: "int", Default: int64(512), Min: 1, Max: 1e9, Doc: "rows in a batch"},
+	{Name: "max_epochs", Kind: "int", Default: int64(300), Min: 1, Max: 1e6, Doc: "passes over the rows at most"},
+	{Name: "patience", Kind: "int", Default: int64(10), Min: 1, Max: 1e6, Doc: "epochs without a better mean loss before training stops"},
+}
+
 // Methods lists every method, in the order in which reports show them.
 var Methods = []Method{
 	{
@@ -103,14 +111,7 @@ var Methods = []Method{
 	},
 	{
 		Name: "sae_topk", Doc: "sparse autoencoder whose latents are the clusters",
-		Space: "rows", Version: "1",
-		Options: []Option{
-			{Name: "top_k", Kind: "int", Default: int64(3), Min: 1, Max: 1e6, Doc: "latents kept of each row"},
-			{Name: "learning_rate", Kind: "float", Default: 2e-4, Min: 0, Max: 1, Doc: "Adam's learning rate at 2^14 latents; divided by sqrt(clusters / 2^14)"},
-			{Name: "batch_size", Kind: "int", Default: int64(512), Min: 1, Max: 1e9, Doc: "rows in a batch"},
-			{Name: "max_epochs", Kind: "int", Default: int64(300), Min: 1, Max: 1e6, Doc: "passes over the rows at most"},
-			{Name: "patience", Kind: "int", Default: int64(10), Min: 1, Max: 1e6, Doc: "epochs without a better mean loss before training stops"},
-		},
+		Space: "rows", Version: "1", Options: saeOptions, Fit: fitSAE,
 	},
 }
 
