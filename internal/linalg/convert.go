@@ -48,3 +48,19 @@ func RoundF16(v float32) float32 {
 	}
 	return math.Float32frombits((bits + 0xfff + bits>>13&1) &^ 0x1fff)
 }
+
+// F32ToF16 returns the bits of the IEEE 754 binary16 nearest to v, ties to even.
+func F32ToF16(v float32) uint16 {
+	bits := math.Float32bits(RoundF16(v))
+	sign := uint16(bits >> 16 & 0x8000)
+	switch size := bits &^ (1 << 31); {
+	case size > 0x7f800000:
+		return sign | 0x7e00
+	case size == 0x7f800000:
+		return sign | 0x7c00
+	case size < 0x38800000:
+		return sign | uint16(math.Float32frombits(size)*(1<<24))
+	default:
+		return sign | uint16(size>>13-(127-15)<<10)
+	}
+}

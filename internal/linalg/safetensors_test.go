@@ -223,6 +223,11 @@ func TestHalfPrecision(t *testing.T) {
 		if got != want && !(math.IsNaN(got) && math.IsNaN(want)) || math.Signbit(got) != (s < 0) && !math.IsNaN(want) {
 			t.Fatalf("F16ToF32(%#04x) = %v, want %v", bits, got, want)
 		}
+		if h := F16ToF32(uint16(bits)); h == h && F32ToF16(h) != uint16(bits) {
+			t.Fatalf("half %#04x comes back as %#04x", bits, F32ToF16(h))
+		} else if h != h && F16ToF32(F32ToF16(h)) == F16ToF32(F32ToF16(h)) {
+			t.Fatalf("half %#04x, not a number, comes back as %#04x", bits, F32ToF16(h))
+		}
 		b := BF16ToF32(uint16(bits))
 		if b == b && F32ToBF16(b) != uint16(bits) {
 			t.Fatalf("bfloat16 %#04x comes back as %#04x", bits, F32ToBF16(b))
