@@ -24,6 +24,7 @@ type step struct {
 	group               string
 	hold                bool
 	wait                *int // times to wait before being done
+	memory              func(int64)
 }
 
 // log remembers what ran, in order, and how much at once.
@@ -53,6 +54,9 @@ func (s *step) Params() []cache.Line {
 }
 
 func (s *step) Run(ctx context.Context, job *graph.Job) error {
+	if s.memory != nil {
+		s.memory(job.Memory)
+	}
 	l := s.log
 	l.mu.Lock()
 	l.ran = append(l.ran, job.Node.Addr)
@@ -410,6 +414,31 @@ func TestThreadsAndMemoryAreNeverOversubscribed(t *testing.T) {
 	huge.Need.Memory = 101
 	if sum := b.apply(huge); sum.Failed != 1 || !strings.Contains(sum.Failures[0].Err.Error(), "--memory") {
 		t.Errorf("a node larger than the machine: %+v", sum)
+	}
+
+	// One that can do with less gets what there is, and is told.
+	for _, test := range []struct {
+		limit int64
+		need  graph.Need
+		want  int64
+	}{
+		{100, graph.Need{Memory: 300, Least: 30}, 100},
+		{100, graph.Need{Memory: 90, Least: 30}, 90},
+		{0, graph.Need{Memory: 90, Least: 30}, 0},
+	} {
+		b := newBench(t)
+		b.x.Memory = test.limit
+		told := int64(-1)
+		n := node("modest", &step{kind: "first", text: "modest", log: l, memory: func(m int64) { told = m }})
+		n.Need = test.need
+		if sum := b.apply(n); sum.Ran != 1 || told != test.want {
+			t.Errorf("%+v of %d: told of %d, want %d; %+v", test.need, test.limit, told, test.want, sum)
+		}
+	}
+	wide := node("wide", &step{kind: "first", text: "wide", log: l})
+	wide.Need = graph.Need{Memory: 300, Least: 101}
+	if sum := b.apply(wide); sum.Failed != 1 {
+		t.Errorf("a node whose least is larger than the machine: %+v", sum)
 	}
 }
 

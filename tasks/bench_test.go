@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -27,6 +28,8 @@ type bench struct {
 	t      testing.TB
 	store  *cache.Store
 	office *tasks.Office
+	memory int64             // that apply may use; 0 is no limit
+	watch  func(graph.Event) // sees what happens; may be nil
 }
 
 func newBench(t testing.TB) *bench {
@@ -35,7 +38,7 @@ func newBench(t testing.TB) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t, store, tasks.NewOffice(func(string) string { return "" })}
+	b := &bench{t: t, store: store, office: tasks.NewOffice(func(string) string { return "" })}
 	b.office.Open(store, batch.DeskOptions{})
 	t.Cleanup(func() {
 		if err := b.office.Close(); err != nil {
@@ -80,6 +83,16 @@ type applied struct {
 // came of it.
 func (b *bench) try(dir, text string, only ...string) *applied {
 	b.t.Helper()
+	a, err := b.tryWith(b.t.Context(), dir, text, only...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return a
+}
+
+// tryWith is try under a context that may end.
+func (b *bench) tryWith(ctx context.Context, dir, text string, only ...string) (*applied, error) {
+	b.t.Helper()
 	c := compile(b.t, parse(b.t, dir, text), b.office)
 	selected, err := c.Graph.Select(nil, only)
 	if err != nil {
@@ -99,8 +112,11 @@ func (b *bench) try(dir, text string, only ...string) *applied {
 	}
 	a := &applied{bench: b, graph: c.Graph, records: map[string]*cache.Record{}}
 	x := graph.Executor{
-		Store: b.store, Threads: 2, Run: cache.Run{StudyID: "study"}, Batches: b.office.Batches, Idle: b.office.Close,
+		Store: b.store, Threads: 2, Memory: b.memory, Run: cache.Run{StudyID: "study"}, Batches: b.office.Batches, Idle: b.office.Close,
 		Notify: func(e graph.Event) {
+			if b.watch != nil {
+				b.watch(e)
+			}
 			if e.Record == nil {
 				return
 			}
@@ -110,11 +126,9 @@ func (b *bench) try(dir, text string, only ...string) *applied {
 			}
 		},
 	}
-	if a.sum, err = x.Apply(b.t.Context(), plan); err != nil {
-		b.t.Fatal(err)
-	}
+	a.sum, err = x.Apply(ctx, plan)
 	slices.Sort(a.ran)
-	return a
+	return a, err
 }
 
 // apply is try for studies that have to succeed.

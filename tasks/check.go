@@ -171,7 +171,7 @@ func inspectModel(ctx context.Context, study *studies.Study, m *studies.Model, l
 	}
 	precision := llm.Precision(m.Precision.V)
 	mat.memory = ckpt.ForwardMemory(mat.chars/3, mat.longest/3, precision) // text has three to five characters a token
-	mat.least = ckpt.ForwardLeast(mat.longest/3, precision)
+	mat.least = min(mat.memory, ckpt.ForwardLeast(mat.longest/3, precision))
 	return mat, diags
 }
 

@@ -1,14 +1,18 @@
 package tasks_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
+	"clusterflow/graph"
 	"clusterflow/internal/linalg"
 	"clusterflow/internal/llm"
 	"clusterflow/tasks"
@@ -259,6 +263,76 @@ func TestMaxTokens(t *testing.T) {
 	}
 	if len(counts) < 5 {
 		t.Errorf("the cuts leave %v sentences", sortedKeys(counts))
+	}
+}
+
+// An extraction that was interrupted goes on after the last finished block, and
+// one that may not hold its states in memory keeps them in files: both make the
+// same rows, and leave no unfinished work.
+func TestExtractionGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	var many []response
+	for i := range 250 {
+		for j, r := range workedResponses() {
+			r.QuestionID = 8*i + j
+			many = append(many, r)
+		}
+	}
+	write(t, dir, "responses.json", many)
+	text := extraction(makeCheckpoint(t, dir+"/qwen", "qwen2", 1), "[0, 2]", "", "n_examples = \"all\"")
+	whole := newBench(t).apply(dir, text, "rows")
+	need := whole.graph.Node("m/2/extract/0").Need
+	if need.Least >= need.Memory {
+		t.Fatalf("it needs %+v", need)
+	}
+
+	b := newBench(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	shards := 4 // of 2,000 responses
+	b.watch = func(e graph.Event) {
+		if e.Record != nil && strings.HasPrefix(e.Node.Addr, "m/0/extract/") {
+			if shards--; shards == 0 {
+				cancel()
+			}
+		}
+	}
+	a, err := b.tryWith(ctx, dir, text, "rows")
+	if !errors.Is(err, context.Canceled) || slices.Contains(a.ran, "m/2/extract/0") {
+		t.Fatalf("interrupted after block 0: ran %v, %v", a.ran, err)
+	}
+	scratch := func(b *bench) []string {
+		names, err := filepath.Glob(filepath.Join(b.store.Dir(), "scratch", "*", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	if len(scratch(b)) == 0 {
+		t.Error("nothing was left to go on with")
+	}
+	b.watch = nil
+	later := b.apply(dir, text, "rows")
+
+	small := newBench(t)
+	small.apply(dir, text, "sentences")
+	small.memory = need.Least
+	small.apply(dir, text, "extract")
+	small.memory = 0
+	inFiles := small.apply(dir, text, "rows")
+	for what, other := range map[string]*applied{"interrupted": later, "in files": inFiles} {
+		for _, addr := range []string{"m/0/rows", "m/2/rows"} {
+			if got, want := other.digest(addr, "activations").Digest, whole.digest(addr, "activations").Digest; got != want {
+				t.Errorf("%s: %s has other activations", what, addr)
+			}
+		}
+		if left := scratch(other.bench); len(left) > 0 {
+			t.Errorf("%s: left in scratch: %v", what, left)
+		}
+	}
+	// A pass that went on tells nothing of this machine's speed.
+	if fresh, rest := whole.note("m/2/extract/0", tasks.NotePassWork), later.note("m/2/extract/0", tasks.NotePassWork); fresh == "" || rest != "" {
+		t.Errorf("operations of the whole pass %q, of the one that went on %q", fresh, rest)
 	}
 }
 

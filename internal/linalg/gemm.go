@@ -10,13 +10,12 @@ import (
 
 // The tile of C that one BLAS call computes. Its shape is part of a result's
 // bits: BLAS libraries pick their inner kernels by the size of the call. A call
-// packs its part of b once for all its rows, so wide products take tall tiles;
-// in narrow ones packing a is what costs, and short tiles leave more of them to
-// share out.
+// packs its part of b once for all its rows, and its part of a once for all its
+// columns, so products of more columns than tileCols take large tiles; in
+// narrow ones small tiles leave more of them to share out.
 const (
-	tileRows = 256
-	tallRows = 1024
-	tileCols = 512
+	tileRows, tileCols   = 256, 512
+	largeRows, largeCols = 1024, 2048
 )
 
 // Gemm sets c = alpha·op(a)·op(b) + beta·c, where op transposes when its flag
@@ -38,11 +37,11 @@ func Gemm(threads int, transA, transB bool, alpha float32, a, b Matrix, beta flo
 		scale(c, beta)
 		return
 	}
-	sgemm, tall := backend().sgemm, tileRows
+	sgemm, tall, wide := backend().sgemm, tileRows, tileCols
 	if p.n > tileCols {
-		tall = tallRows
+		tall, wide = largeRows, largeCols
 	}
-	p.tiles(threads, tall, a.Stride, b.Stride, c.Stride, func(rows, cols, aAt, bAt, cAt int) {
+	p.tiles(threads, tall, wide, a.Stride, b.Stride, c.Stride, func(rows, cols, aAt, bAt, cAt int) {
 		sgemm(transA, transB, rows, cols, p.k, alpha, a.Data[aAt:], a.Stride, b.Data[bAt:], b.Stride, beta, c.Data[cAt:], c.Stride)
 	})
 }
@@ -54,7 +53,7 @@ func Gemm64(threads int, transA, transB bool, alpha float64, a, b blas64.General
 		panic(ShapeError{"Gemm64", "an empty matrix"})
 	}
 	dgemm := backend().dgemm
-	p.tiles(threads, tileRows, a.Stride, b.Stride, c.Stride, func(rows, cols, aAt, bAt, cAt int) {
+	p.tiles(threads, tileRows, tileCols, a.Stride, b.Stride, c.Stride, func(rows, cols, aAt, bAt, cAt int) {
 		dgemm(transA, transB, rows, cols, p.k, alpha, a.Data[aAt:], a.Stride, b.Data[bAt:], b.Stride, beta, c.Data[cAt:], c.Stride)
 	})
 }
@@ -78,12 +77,12 @@ func newProduct(fn string, transA, transB bool, a, b, c [2]int) product {
 	return product{transA, transB, a[0], b[1], a[1]}
 }
 
-// tiles calls f for every tile of c, of at most tall rows, with its size and where the operands'
+// tiles calls f for every tile of c, of at most tall × wide elements, with its size and where the operands'
 // parts begin in their storage.
-func (p product) tiles(threads, tall, lda, ldb, ldc int, f func(rows, cols, aAt, bAt, cAt int)) {
-	across := Blocks(p.n, tileCols)
+func (p product) tiles(threads, tall, wide, lda, ldb, ldc int, f func(rows, cols, aAt, bAt, cAt int)) {
+	across := Blocks(p.n, wide)
 	ForEach(threads, Blocks(p.m, tall)*across, func(t int) {
-		i, j := t/across*tall, t%across*tileCols
+		i, j := t/across*tall, t%across*wide
 		aAt, bAt := i*lda, j
 		if p.transA {
 			aAt = i
@@ -91,7 +90,7 @@ func (p product) tiles(threads, tall, lda, ldb, ldc int, f func(rows, cols, aAt,
 		if p.transB {
 			bAt = j * ldb
 		}
-		f(min(tall, p.m-i), min(tileCols, p.n-j), aAt, bAt, i*ldc+j)
+		f(min(tall, p.m-i), min(wide, p.n-j), aAt, bAt, i*ldc+j)
 	})
 }
 

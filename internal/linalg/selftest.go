@@ -94,7 +94,7 @@ func compareSpeed(found []loadedBackend) []float64 {
 // point operations a second, measured over about a fifth of a second after a
 // warm-up. It returns 0 if ctx ends first.
 func MeasureGFLOPS(ctx context.Context) float64 {
-	const m, n, k = tallRows, tileCols, 1024
+	const m, n, k = largeRows, largeCols, 512
 	a, b, c := NewMatrix(m, k), NewMatrix(n, k), NewMatrix(m, n)
 	for i := range a.Data {
 		a.Data[i] = float32(i%7) - 3
