@@ -51,6 +51,10 @@ method "pca_kmeans" {
 }
 method "sae_topk" {
 }
+method "gmm" {
+}
+method "pca_gmm" {
+}
 grid {
   models   = [model.m]
   layers   = [0]
@@ -65,7 +69,7 @@ grid {
 grid {
   models   = [model.m]
   layers   = [1]
-  methods  = ["sae_topk"]
+  methods  = ["sae_topk", "gmm", "pca_gmm"]
   clusters = [5]
 }
 evaluator "titler" {

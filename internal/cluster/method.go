@@ -95,11 +95,11 @@ var Methods = []Method{
 	},
 	{
 		Name: "gmm", Doc: "Gaussian mixture with diagonal covariances on the unit rows",
-		Space: "rows", Options: mixtureOptions, Version: "1",
+		Space: "rows", Options: mixtureOptions, Version: "1", Fit: fitGMM,
 	},
 	{
 		Name: "pca_gmm", Doc: "Gaussian mixture with full covariances on the PCA coordinates",
-		Space: "pca", Shared: "pca", Options: mixtureOptions, Version: "1",
+		Space: "pca", Shared: "pca", Options: mixtureOptions, Version: "1", Fit: fitPCAGMM,
 	},
 	{
 		Name: "agglomerative", Doc: "average linkage on the cosine distance of the unit rows",
