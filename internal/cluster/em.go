@@ -104,8 +104,11 @@ func (m *em) iterate(ctx context.Context, at []*emFit) error {
 		copy(theta.Data[s*k*count:], f.theta.Data)
 	}
 	resp := linalg.Matrix{Rows: m.x.Rows, Cols: theta.Rows, Stride: theta.Rows, Data: m.resp.Data[:m.x.Rows*theta.Rows]}
-	total := sums{make([]float64, theta.Rows*count), make([]float64, theta.Rows), make([]float64, len(at))}
-	part := linalg.NewMatrix(theta.Rows, count)
+	total := sums{weights: make([]float64, theta.Rows), likelihood: make([]float64, len(at))}
+	var part linalg.Matrix
+	if !at[0].full {
+		total.features, part = make([]float64, theta.Rows*count), linalg.NewMatrix(theta.Rows, count)
+	}
 	for from := 0; from < m.x.Rows; from += emRows {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -121,6 +124,9 @@ func (m *em) iterate(ctx context.Context, at []*emFit) error {
 		r := resp.Slice(from, to)
 		linalg.Gemm(m.threads, false, true, 1, f, theta, 0, r)
 		m.expect(at, r, from, &total)
+		if at[0].full {
+			continue // the rows of each component are summed by themselves
+		}
 		linalg.Gemm(m.threads, true, false, 1, r, f, 0, part)
 		linalg.ForEach(m.threads, part.Rows, func(j int) {
 			sum := total.features[j*count : (j+1)*count]
@@ -170,7 +176,16 @@ func (m *em) maximize(at []*emFit, resp linalg.Matrix, total *sums) error {
 	k, count, n := at[0].k, at[0].theta.Cols, float64(m.x.Rows)
 	errs := make([]error, resp.Cols)
 	linalg.ForEach(m.threads, resp.Cols, func(c int) {
-		errs[c] = m.component(at[c/k].gaussians, c%k, resp, c, total.weights[c]+10*epsilon, total.features[c*count:(c+1)*count])
+		g, j, weight := at[c/k].gaussians, c%k, total.weights[c]+10*epsilon
+		g.weights[j] = weight / n
+		if weight >= 1e-6 { // else no row is its own, and it stays where it is
+			if g.full {
+				m.gather(g, j, resp, c)
+			} else {
+				m.fromSums(g, j, resp, c, weight, total.features[c*count:(c+1)*count])
+			}
+		}
+		errs[c] = g.prepare(j)
 	})
 	for _, err := range errs {
 		if err != nil {
@@ -195,51 +210,88 @@ func (m *em) maximize(at []*emFit, resp linalg.Matrix, total *sums) error {
 
 const epsilon = 0x1p-52
 
-// component sets the parameters of a component from its sums, or, where those
-// have lost too many digits, from the rows themselves.
-func (m *em) component(g *gaussians, j int, resp linalg.Matrix, column int, weight float64, sum []float64) error {
-	g.weights[j] = weight / float64(m.x.Rows)
-	if weight < 1e-6 { // no row is its own: it stays where it is
-		return g.prepare(j)
+// fromSums sets mean and variances of a component from the sums of its features,
+// or, where those have lost too many digits, from the rows themselves.
+func (m *em) fromSums(g *gaussians, j int, resp linalg.Matrix, column int, weight float64, sum []float64) {
+	mean, cov := g.meanOf(j), g.variances(j)
+	for c := range g.d {
+		mean[c] = sum[c] / weight
+		second := sum[g.d+c] / weight
+		cov[c] = second - mean[c]*mean[c]
+		if cov[c] < 1e-3*second {
+			rows, weights := m.members(resp, column, 1e-12)
+			g.exact(j, m.x, rows, weights)
+			return
+		}
+	}
+	g.finishCov(j)
+}
+
+// members are the rows with a part in a component that is more than least, and
+// their parts.
+func (m *em) members(resp linalg.Matrix, column int, least float32) (rows []int, weights []float64) {
+	for i := range resp.Rows {
+		if p := resp.Data[i*resp.Stride+column]; p > least {
+			rows, weights = append(rows, i), append(weights, float64(p))
+		}
+	}
+	return rows, weights
+}
+
+// gatherLeast is the part in a component below which a row is left out of its
+// covariance: less than float32 can add to 1.
+const gatherLeast = 3e-8
+
+// gather sets mean and full covariance of a component from the rows that have a
+// part in it, which are few in many dimensions. Products are of differences to
+// the last mean.
+func (m *em) gather(g *gaussians, j int, resp linalg.Matrix, column int) {
+	rows, weights := m.members(resp, column, gatherLeast)
+	if g.sharp[j] || len(rows) < 2*g.d {
+		g.exact(j, m.x, rows, weights)
+		return
 	}
 	d, mean, cov := g.d, g.meanOf(j), g.variances(j)
-	doubtful := false
-	for c := range d {
-		mean[c] = sum[c] / weight
-	}
-	check := func(c int, second float64) float64 {
-		v := second - mean[c]*mean[c]
-		if v < 1e-3*second {
-			doubtful = true
-		}
-		return v
-	}
-	if !g.full {
-		for c := range d {
-			cov[c] = check(c, sum[d+c]/weight)
-		}
-	} else {
-		i := d
-		for a := range d {
-			cov[a*d+a] = check(a, sum[i]/weight)
-			for b := a + 1; b < d; b++ {
-				cov[b*d+a] = sum[i+b-a]/weight - mean[a]*mean[b]
+	block, gram := linalg.NewMatrix(emRows, d), linalg.NewMatrix(d, d)
+	first, second := make([]float64, d), make([]float64, d*d)
+	total := 0.0
+	for from := 0; from < len(rows); from += emRows {
+		part := block.Slice(0, min(emRows, len(rows)-from))
+		for r := range part.Rows {
+			w := weights[from+r]
+			root := math.Sqrt(w)
+			total += w
+			to := part.Row(r)
+			for c, v := range m.x.Row(rows[from+r]) {
+				diff := float64(v) - g.origin[c] - mean[c]
+				first[c] += w * diff
+				to[c] = float32(root * diff)
 			}
-			i += d - a
+		}
+		linalg.Gemm(1, true, false, 1, part, part, 0, gram)
+		for i, v := range gram.Data {
+			second[i] += float64(v)
 		}
 	}
-	if !doubtful {
-		g.finishCov(j)
-		if g.prepare(j) == nil && !g.sharp[j] {
-			return nil
+	for c := range first {
+		first[c] /= total
+	}
+	for a := range d {
+		for b := range a + 1 {
+			v := second[a*d+b]/total - first[a]*first[b]
+			if a == b && v < 1e-3*second[a*d+b]/total {
+				g.exact(j, m.x, rows, weights)
+				return
+			}
+			cov[a*d+b] = v
 		}
 	}
-	var rows []int
-	for i := range resp.Rows {
-		if resp.Row(i)[column] > 1e-12 {
-			rows = append(rows, i)
-		}
+	for c, v := range first {
+		mean[c] += v
 	}
-	g.exact(j, m.x, rows, func(i int) float64 { return float64(resp.Row(i)[column]) })
-	return g.prepare(j)
+	g.finishCov(j)
+	if !g.full || g.prepare(j) == nil && !g.sharp[j] {
+		return
+	}
+	g.exact(j, m.x, rows, weights)
 }

@@ -68,24 +68,24 @@ func fitKMeans(ctx context.Context, method string, points linalg.Matrix, in Inpu
 	if err != nil {
 		return fail(err)
 	}
-	var best *partition
-	for start := range starts {
+	first := make([]linalg.Matrix, starts)
+	for start := range first {
 		rng := linalg.Rand(in.Seed, "k-means start", method, strconv.Itoa(in.K), strconv.Itoa(start))
-		centers, err := s.seed(ctx, rng)
-		if err != nil {
+		if first[start], err = s.seed(ctx, rng); err != nil {
 			return fail(err)
 		}
-		var report func(iteration, moved int)
+	}
+	all, err := s.lloydAll(ctx, first, maxIter, tol, func(start, iteration, moved int) {
 		if in.Progress != nil {
-			report = func(iteration, moved int) {
-				in.Progress(start*maxIter+iteration, starts*maxIter, fmt.Sprintf("start %d of %d, iteration %d, %d rows moved", start+1, starts, iteration, moved))
-			}
+			in.Progress(iteration, maxIter, fmt.Sprintf("iteration %d, start %d of %d, %d rows moved", iteration, start+1, starts, moved))
 		}
-		p, err := s.lloyd(ctx, centers, maxIter, tol, report)
-		if err != nil {
-			return fail(err)
-		}
-		if best == nil || p.inertia < best.inertia {
+	})
+	if err != nil {
+		return fail(err)
+	}
+	best := all[0]
+	for _, p := range all[1:] {
+		if p.inertia < best.inertia {
 			best = p
 		}
 	}

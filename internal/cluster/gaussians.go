@@ -31,8 +31,10 @@ type gaussians struct {
 	error  []float64     // [k] bound of the rounding of a product
 }
 
-// sharpAt is how far, in squared standard deviations, the mean may lie from the
-// origin before products are no longer trusted.
+// sharpAt is how large the terms of a squared distance may be together, in
+// squared standard deviations, before their sum in float32 is no longer trusted:
+// because the mean lies far from the origin, or because the component is much
+// thinner in one direction than in the others.
 const sharpAt = 4000
 
 func newGaussians(k, d int, full bool, reg float64) *gaussians {
@@ -104,13 +106,13 @@ func (g *gaussians) features(dst, row []float32) {
 
 // exact sets mean and covariance of component j from the weighted rows, in
 // float64 and in two passes.
-func (g *gaussians) exact(j int, x linalg.Matrix, rows []int, weight func(i int) float64) {
+func (g *gaussians) exact(j int, x linalg.Matrix, rows []int, weights []float64) {
 	mean, cov := g.meanOf(j), g.variances(j)
 	clear(mean)
 	clear(cov)
 	total := 0.0
-	for _, i := range rows {
-		w := weight(i)
+	for n, i := range rows {
+		w := weights[n]
 		total += w
 		for c, v := range x.Row(i) {
 			mean[c] += w * (float64(v) - g.origin[c])
@@ -120,8 +122,8 @@ func (g *gaussians) exact(j int, x linalg.Matrix, rows []int, weight func(i int)
 		mean[c] /= total
 	}
 	diff := make([]float64, g.d)
-	for _, i := range rows {
-		w := weight(i) / total
+	for n, i := range rows {
+		w := weights[n] / total
 		for c, v := range x.Row(i) {
 			diff[c] = float64(v) - g.origin[c] - mean[c]
 		}
@@ -160,7 +162,7 @@ func (g *gaussians) finishCov(j int) {
 func (g *gaussians) prepare(j int) error {
 	d, mean, white := g.d, g.meanOf(j), g.white(j)
 	theta := g.theta.Row(j)
-	logDet, far := 0.0, 0.0
+	logDet, far, terms := 0.0, 0.0, 0.0
 	if !g.full {
 		for c, v := range g.variances(j) {
 			if !(v > 0) {
@@ -169,6 +171,7 @@ func (g *gaussians) prepare(j int) error {
 			white[c] = 1 / v
 			logDet += math.Log(v)
 			far += mean[c] * mean[c] / v
+			terms += mean[c]*mean[c]/v + 1
 			theta[c], theta[d+c] = float32(mean[c]/v), float32(-0.5/v)
 		}
 	} else {
@@ -195,6 +198,7 @@ func (g *gaussians) prepare(j int) error {
 		}
 		at := d
 		for a := range d {
+			terms += precision[a*d+a] * (mean[a]*mean[a] + g.variances(j)[a*d+a])
 			for b := a; b < d; b++ {
 				by := -1.0
 				if a == b {
@@ -212,8 +216,8 @@ func (g *gaussians) prepare(j int) error {
 	}
 	g.level[j] = logOf(g.weights[j]) - 0.5*(float64(d)*math.Log(2*math.Pi)+logDet)
 	g.offset[j] = g.level[j] - 0.5*far
-	g.sharp[j] = far > sharpAt
-	g.error[j] = 1 + 2e-6*far
+	g.sharp[j] = terms > sharpAt+float64(d)
+	g.error[j] = 1 + 2e-6*terms
 	return nil
 }
 

@@ -134,20 +134,23 @@ func firstGuesses(ctx context.Context, method string, x linalg.Matrix, full bool
 	if err != nil {
 		return nil, err
 	}
-	out, origin := make([]*gaussians, starts), columnMeans(x, in.Threads)
-	for start := range out {
-		if in.Progress != nil {
-			in.Progress(start, 2*starts, fmt.Sprintf("k-means for start %d of %d", start+1, starts))
-		}
+	first := make([]linalg.Matrix, starts)
+	for start := range first {
 		rng := linalg.Rand(in.Seed, "k-means start", method, strconv.Itoa(in.K), strconv.Itoa(start))
-		centers, err := s.seed(ctx, rng)
-		if err != nil {
+		if first[start], err = s.seed(ctx, rng); err != nil {
 			return nil, err
 		}
-		p, err := s.lloyd(ctx, centers, 300, 1e-4, nil)
-		if err != nil {
-			return nil, err
+	}
+	parts, err := s.lloydAll(ctx, first, 300, 1e-4, func(start, iteration, moved int) {
+		if in.Progress != nil {
+			in.Progress(0, 1, fmt.Sprintf("k-means for start %d of %d, iteration %d, %d rows moved", start+1, starts, iteration, moved))
 		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	out, origin := make([]*gaussians, starts), columnMeans(x, in.Threads)
+	for start, p := range parts {
 		if out[start], err = hardMixture(x, p.labels, in.K, full, origin, reg, in.Threads); err != nil {
 			return nil, err
 		}
@@ -163,11 +166,15 @@ func hardMixture(x linalg.Matrix, labels []int32, k int, full bool, origin []flo
 	for i, l := range labels {
 		members[l] = append(members[l], i)
 	}
+	ones := make([]float64, x.Rows)
+	for i := range ones {
+		ones[i] = 1
+	}
 	errs := make([]error, k)
 	linalg.ForEach(threads, k, func(j int) {
 		g.weights[j] = float64(len(members[j])) / float64(x.Rows)
 		if len(members[j]) > 0 {
-			g.exact(j, x, members[j], func(int) float64 { return 1 })
+			g.exact(j, x, members[j], ones[:len(members[j])])
 		}
 		errs[j] = g.prepare(j)
 	})

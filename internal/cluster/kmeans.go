@@ -92,100 +92,156 @@ func (s *kmeans) eachBlock(f func(block, from, to int)) {
 // lloyd runs one start: from the given centres to convergence. report may be
 // nil; it is called before every update.
 func (s *kmeans) lloyd(ctx context.Context, centers linalg.Matrix, maxIter int, tol float64, report func(iteration, moved int)) (*partition, error) {
-	labels, next := make([]int32, s.x.Rows), make([]int32, s.x.Rows)
-	for i := range labels {
-		labels[i] = -1
+	all, err := s.lloydAll(ctx, []linalg.Matrix{centers}, maxIter, tol, func(_, iteration, moved int) {
+		if report != nil {
+			report(iteration, moved)
+		}
+	})
+	if err != nil {
+		return nil, err
 	}
-	sums := newGeneral(s.k, s.x.Cols)
-	counts := make([]int, s.k)
-	out := &partition{}
-	settled := false // the last update shifted the centres by no more than tol
-	for {
+	return all[0], nil
+}
+
+// descent is one start on its way.
+type descent struct {
+	start        int
+	centers      linalg.Matrix
+	labels, next []int32
+	sums         []float64 // [k, d]
+	counts       []int
+	out          partition
+	settled      bool // the last update shifted the centres by no more than tol
+}
+
+// lloydAll runs several starts, in step: the distances to the centres of all of
+// them are one product of matrices.
+func (s *kmeans) lloydAll(ctx context.Context, starts []linalg.Matrix, maxIter int, tol float64, report func(start, iteration, moved int)) ([]*partition, error) {
+	out := make([]*partition, len(starts))
+	var atWork []*descent
+	for i, centers := range starts {
+		d := &descent{start: i, centers: centers, labels: make([]int32, s.x.Rows), next: make([]int32, s.x.Rows), sums: make([]float64, s.k*s.x.Cols), counts: make([]int, s.k)}
+		for i := range d.labels {
+			d.labels[i] = -1
+		}
+		atWork = append(atWork, d)
+	}
+	for len(atWork) > 0 {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		s.assign(centers, next)
-		moved := s.move(labels, next, sums.Data, counts)
-		labels, next = next, labels
-		empty := emptyClusters(counts)
-		if moved == 0 || settled && len(empty) == 0 {
-			out.converged = true
-			break
-		}
-		if out.iterations == maxIter {
-			break
-		}
-		out.iterations++
-		if report != nil {
-			report(out.iterations, moved)
-		}
-		s.relocate(empty, centers, labels, sums.Data, counts)
-		shift := 0.0
-		updated := linalg.NewMatrix(s.k, s.x.Cols)
-		for c := range s.k {
-			to, old := updated.Row(c), centers.Row(c)
-			for j := range to {
-				to[j] = float32(sums.Data[c*s.x.Cols+j] / float64(counts[c]))
+		s.assign(atWork)
+		left := atWork[:0]
+		for _, d := range atWork {
+			if s.advance(d, maxIter, tol, report) {
+				left = append(left, d)
+			} else {
+				out[d.start] = s.end(d)
 			}
-			shift += squaredDistance(to, old)
 		}
-		centers = updated
-		settled = len(empty) == 0 && shift <= tol*s.spread
+		atWork = left
 	}
-	for _, d := range s.distancesTo(centers, labels) {
-		out.inertia += d
+	return out, nil
+}
+
+// advance moves the centres to the means of the points that were assigned to
+// them; false once that is of no use.
+func (s *kmeans) advance(d *descent, maxIter int, tol float64, report func(start, iteration, moved int)) bool {
+	moved := s.move(d.labels, d.next, d.sums, d.counts)
+	d.labels, d.next = d.next, d.labels
+	empty := emptyClusters(d.counts)
+	if moved == 0 || d.settled && len(empty) == 0 {
+		d.out.converged = true
+		return false
+	}
+	if d.out.iterations == maxIter {
+		return false
+	}
+	d.out.iterations++
+	report(d.start, d.out.iterations, moved)
+	s.relocate(empty, d.centers, d.labels, d.sums, d.counts)
+	shift := 0.0
+	updated := linalg.NewMatrix(s.k, s.x.Cols)
+	for c := range s.k {
+		to, old := updated.Row(c), d.centers.Row(c)
+		for j := range to {
+			to[j] = float32(d.sums[c*s.x.Cols+j] / float64(d.counts[c]))
+		}
+		shift += squaredDistance(to, old)
+	}
+	d.centers = updated
+	d.settled = len(empty) == 0 && shift <= tol*s.spread
+	return true
+}
+
+// end is the result of a start, in the caller's coordinates.
+func (s *kmeans) end(d *descent) *partition {
+	for _, distance := range s.distancesTo(d.centers, d.labels) {
+		d.out.inertia += distance
 	}
 	for c := range s.k {
 		for j, m := range s.mean {
-			centers.Row(c)[j] = float32(float64(centers.Row(c)[j]) + m)
+			d.centers.Row(c)[j] = float32(float64(d.centers.Row(c)[j]) + m)
 		}
 	}
-	out.labels, out.centers = labels, centers
-	return out, nil
+	d.out.labels, d.out.centers = d.labels, d.centers
+	return &d.out
 }
 
 // tieFraction is the part of ‖x‖² + ‖c‖² within which two distances taken
 // from products in float32 cannot be told apart.
 const tieFraction = 1e-5
 
-// assign writes to labels the nearest centre of every point, the first of
-// several: the one with the least ‖c‖² − 2x·c, and where that is too close to
-// call, the least distance computed from differences.
-func (s *kmeans) assign(centers linalg.Matrix, labels []int32) {
-	norms := make([]float32, s.k)
-	largest := float32(0)
-	for c := range norms {
-		norms[c] = float32(dot(centers.Row(c), centers.Row(c)))
-		largest = max(largest, norms[c])
+// assign writes to next of every start the nearest centre of every point, the
+// first of several: the one with the least ‖c‖² − 2x·c, and where that is too
+// close to call, the least distance computed from differences.
+func (s *kmeans) assign(starts []*descent) {
+	all := linalg.NewMatrix(len(starts)*s.k, s.x.Cols)
+	norms := make([]float32, all.Rows)
+	largest := make([]float32, len(starts))
+	for t, d := range starts {
+		for c := range s.k {
+			at := t*s.k + c
+			copy(all.Row(at), d.centers.Row(c))
+			norms[at] = float32(dot(d.centers.Row(c), d.centers.Row(c)))
+			largest[t] = max(largest[t], norms[at])
+		}
 	}
 	s.eachBlock(func(_, from, to int) {
-		scores := linalg.NewMatrix(to-from, s.k)
-		linalg.Gemm(1, false, true, -2, s.x.Slice(from, to), centers, 0, scores)
+		scores := linalg.NewMatrix(to-from, all.Rows)
+		linalg.Gemm(1, false, true, -2, s.x.Slice(from, to), all, 0, scores)
 		for i := from; i < to; i++ {
-			row := scores.Row(i - from)
-			best, at := float32(math.Inf(1)), 0
-			for c := range row {
-				row[c] += norms[c]
-				if row[c] < best {
-					best, at = row[c], c
-				}
+			for t, d := range starts {
+				row := scores.Row(i - from)[t*s.k : (t+1)*s.k]
+				d.next[i] = int32(s.nearest(i, d.centers, row, norms[t*s.k:], largest[t]))
 			}
-			limit := best + tieFraction*(float32(s.norms[i])+largest)
-			exact := -1.0 // the distance to at, once a rival asks for it
-			for c, v := range row {
-				if v > limit || c == at {
-					continue
-				}
-				if exact < 0 {
-					exact = squaredDistance(s.x.Row(i), centers.Row(at))
-				}
-				if d := squaredDistance(s.x.Row(i), centers.Row(c)); d < exact || d == exact && c < at {
-					exact, at = d, c
-				}
-			}
-			labels[i] = int32(at)
 		}
 	})
+}
+
+// nearest is the centre nearest to a point, given −2x·c of each.
+func (s *kmeans) nearest(i int, centers linalg.Matrix, scores, norms []float32, largest float32) int {
+	best, at := float32(math.Inf(1)), 0
+	for c := range scores {
+		scores[c] += norms[c]
+		if scores[c] < best {
+			best, at = scores[c], c
+		}
+	}
+	limit := best + tieFraction*(float32(s.norms[i])+largest)
+	exact := -1.0 // the distance to at, once a rival asks for it
+	for c, v := range scores {
+		if v > limit || c == at {
+			continue
+		}
+		if exact < 0 {
+			exact = squaredDistance(s.x.Row(i), centers.Row(at))
+		}
+		if d := squaredDistance(s.x.Row(i), centers.Row(c)); d < exact || d == exact && c < at {
+			exact, at = d, c
+		}
+	}
+	return at
 }
 
 // move brings the sums [k, d] and sizes of the clusters from the old labels
