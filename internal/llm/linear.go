@@ -55,6 +55,8 @@ func (l *linear) load(t tensor, row int, p Precision, threads int) {
 		}
 		t.release(from*l.in, to*l.in)
 	})
+	// Reading beside a piece brings some of its pages back.
+	t.release(0, rows*l.in)
 }
 
 // product sets dst = x·Wᵀ + beta·dst for rows x of one response, without the
