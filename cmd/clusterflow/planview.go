@@ -160,8 +160,9 @@ type stage struct {
 	time    time.Duration
 	timed   int
 	steps   int
-	kept    map[string]int // responses whose rows are kept, by model
-	of      map[string]int // responses of the same shards
+	kept    map[string]int    // responses whose rows are kept, by model
+	of      map[string]int    // responses of the same shards
+	rounded map[string]string // precision of models that do not run in f32
 }
 
 // stages shows what each stage will do, in the order of the study.
@@ -175,7 +176,7 @@ func stages(b *strings.Builder, p *planned) {
 		if st == nil {
 			st = &stage{
 				kinds: map[string]int{}, methods: map[string]int{}, layers: map[string]map[string]bool{}, demand: map[string]map[string]int{},
-				kept: map[string]int{}, of: map[string]int{},
+				kept: map[string]int{}, of: map[string]int{}, rounded: map[string]string{},
 			}
 			all[s.Node.Stage] = st
 		}
@@ -221,6 +222,9 @@ func (st *stage) add(s *graph.Step, d *durations) {
 		model := n.Attr("model")
 		if st.layers[model] == nil {
 			st.layers[model] = map[string]bool{}
+			if p := precisionOf(n); p != "f32" {
+				st.rounded[model] = p
+			}
 		}
 		if st.layers[model][n.Attr("layer")] = true; len(st.layers[model]) == 1 { // the others have the same responses
 			kept, of := d.kept(s)
@@ -252,6 +256,9 @@ func (st *stage) lines(name string, p *planned) []string {
 			layers := slices.Collect(maps.Keys(st.layers[model]))
 			slices.SortFunc(layers, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
 			text := fmt.Sprintf("%s: %s in one pass to block %s", model, count(len(layers), "layer", "layers"), layers[len(layers)-1])
+			if p := st.rounded[model]; p != "" {
+				text += " · " + p
+			}
 			if kept := st.kept[model]; kept > 0 {
 				text += fmt.Sprintf(" · rows of %s of %s kept", thousands(kept), count(st.of[model], "response", "responses"))
 			}
