@@ -36,28 +36,50 @@ func newQuantised(out, in int) *quantised {
 	return &quantised{out, in, make([]int8, out*in), make([]float32, out)}
 }
 
-// setRow quantises one row of weights.
+// setRow quantises one row of weights, which it changes.
 func (q *quantised) setRow(row int, values []float32) {
-	dst := q.data[row*q.in:][:q.in]
-	q.scale[row] = quantise(values, func(i int, v float32) { dst[i] = int8(v) })
+	q.scale[row] = quantise(values, values)
+	for i, v := range values {
+		q.data[row*q.in+i] = int8(v)
+	}
 }
 
-// quantise calls set with the whole number that stands for each value, and
-// returns their scale, 0 where all values are 0.
-func quantise(values []float32, set func(i int, v float32)) float32 {
-	top := float32(0)
+// quantise sets dst to the whole numbers that stand for values, and returns
+// their scale, 0 where all values are 0, and not a number where one of them is
+// not finite. dst may be values.
+func quantise(dst, values []float32) float32 {
+	top, finite := float32(0), true
 	for _, v := range values {
-		top = max(top, float32(math.Abs(float64(v))))
-	}
-	scale := top / 127
-	if scale == 0 { // also where the largest value is near the smallest float32
-		for i := range values {
-			set(i, 0)
+		if v-v != 0 {
+			finite = false
 		}
+		if v < 0 {
+			v = -v
+		}
+		if v > top {
+			top = v
+		}
+	}
+	dst = dst[:len(values)]
+	scale := top / 127
+	if !finite {
+		clear(dst)
+		return float32(math.NaN())
+	}
+	if scale == 0 { // also where the largest value is near the smallest float32
+		clear(dst)
 		return 0
 	}
 	for i, v := range values {
-		set(i, float32(min(127, max(-127, math.RoundToEven(float64(v/scale))))))
+		v /= scale
+		if v > 127 { // by rounding of the scale alone
+			v = 127
+		}
+		if v < -127 {
+			v = -127
+		}
+		const whole = 3 << 22 // where the steps of float32 are 1: adding it rounds
+		dst[i] = (v + whole) - whole
 	}
 	return scale
 }
@@ -107,7 +129,7 @@ func (r *runner) int8Product(s *workspace, q *quantised, x linalg.Matrix, beta f
 		for k, j := range outliers {
 			apart.Row(i)[k], row[j] = row[j], 0
 		}
-		scale[i] = quantise(row, func(j int, v float32) { to[j] = v })
+		scale[i] = quantise(to, row)
 	})
 	across := linalg.Blocks(q.out, wide)
 	linalg.ForEach(r.threads, linalg.Blocks(x.Rows, tall)*across, func(t int) {

@@ -113,7 +113,7 @@ func TestInt8Product(t *testing.T) {
 	clear(w.Row(8))
 	l := newLinear(Int8, out, in, false)
 	for o := range out {
-		l.quant.setRow(o, w.Row(o))
+		l.quant.setRow(o, slices.Clone(w.Row(o)))
 	}
 	r := newRunner(context.Background(), Config{Heads: 1, KVHeads: 1, HeadDim: 2, Hidden: 2, Inter: 2}, Int8, 1, 3)
 	outliers := r.mark(nil, x).list()
@@ -125,6 +125,13 @@ func TestInt8Product(t *testing.T) {
 		got.Data[i] = 1
 	}
 	r.product(&workspace{}, &l, x.Clone(), 1, got, outliers)
+	bad := x.Clone() // what is not finite stays so, in its row
+	bad.Row(2)[5] = float32(math.NaN())
+	spoilt := linalg.NewMatrix(rows, out)
+	r.product(&workspace{}, &l, bad, 0, spoilt, outliers)
+	if v := spoilt.Row(2)[3]; v == v || math.Abs(float64(spoilt.Row(1)[3]-got.Row(1)[3]+1)) > 1e-3 {
+		t.Errorf("with NaN in row 2: %g there, %g in row 1, want NaN and %g", v, spoilt.Row(1)[3], got.Row(1)[3]-1)
+	}
 	numbers := func(v []float32, leave []int) ([]int64, float64) {
 		top := 0.0
 		for j, a := range v {
