@@ -173,7 +173,7 @@ func (r *run) allowed(n Need) int64 {
 func (r *run) fits(addr string, n Need) (bool, error) {
 	n = r.capped(n)
 	if r.x.Memory > 0 && n.Memory > r.x.Memory {
-		return false, fmt.Errorf("%s needs about %.1f GiB of memory, more than the %.1f GiB that apply may use; give --memory to allow more",
+		return false, fmt.Errorf("%s needs about %.2f GiB of memory, more than the %.2f GiB that apply may use; give --memory to allow more",
 			addr, float64(n.Memory)/(1<<30), float64(r.x.Memory)/(1<<30))
 	}
 	return r.threads+n.Threads <= r.x.Threads && (r.x.Memory == 0 || r.memory+n.Memory <= r.x.Memory), nil
