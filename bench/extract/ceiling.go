@@ -1,6 +1,7 @@
 package main
 
 import (
+	"runtime"
 	"time"
 
 	"clusterflow/internal/linalg"
@@ -26,7 +27,7 @@ func ceiling(threads int) (gflops float64, name string) {
 // meter samples the ceiling of one thread while other work goes on around it,
 // for machines whose speed changes with the hour and the neighbours.
 type meter struct {
-	operations, seconds float64
+	operations, seconds, processor float64
 }
 
 // sample runs the loop for some five milliseconds on the calling thread.
@@ -36,11 +37,18 @@ func (m *meter) sample() {
 		return
 	}
 	const rounds = 1 << 20
-	begin := time.Now()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	begin, cpu := time.Now(), threadTime()
 	loop(rounds)
 	m.seconds += time.Since(begin).Seconds()
+	m.processor += threadTime() - cpu
 	m.operations += rounds * operations
 }
 
 // gflops is the mean of the samples, in 10⁹ operations a second.
 func (m *meter) gflops() float64 { return m.operations / max(m.seconds, 1e-9) / 1e9 }
+
+// perProcessor is the same per second of processor time, which leaves out when
+// other processes ran.
+func (m *meter) perProcessor() float64 { return m.operations / max(m.processor, 1e-9) / 1e9 }

@@ -72,13 +72,15 @@ func (b *bench) run(ctx context.Context) error {
 	fmt.Printf("%s, %d blocks; %d responses, %d tokens; %d threads\n", b.shape, b.blocks, len(ids), tokens, b.threads)
 
 	top, name := ceiling(b.threads)
-	ours, means, meanwhile, err := b.own(ctx, ids)
+	ours, means, m, err := b.own(ctx, ids)
 	if err != nil {
 		return err
 	}
 	again, _ := ceiling(b.threads)
-	fmt.Printf("ceiling      %.0f GFLOPS before, %.0f after, %.0f meanwhile (fused multiply-adds on registers, %s)\n", top, again, meanwhile, name)
-	top = max(top, again)
+	fmt.Printf("ceiling      %.0f GFLOPS before, %.0f after, %.0f meanwhile (fused multiply-adds on registers, %s)\n", top, again, m.gflops()*float64(b.threads), name)
+	if top = max(top, again); m.processor > 0 {
+		fmt.Printf("             %.0f meanwhile per second of processor time of a thread\n", m.perProcessor())
+	}
 	ckpt, err := llm.Open(b.model)
 	if err != nil {
 		return err
@@ -91,8 +93,8 @@ func (b *bench) run(ctx context.Context) error {
 		if top > 0 {
 			fmt.Printf(" = %.0f %% of the highest ceiling", 100*work/r.Seconds/1e9/top)
 		}
-		if what == "clusterflow" && meanwhile > 0 {
-			fmt.Printf(", %.0f %% of that meanwhile", 100*work/r.Seconds/1e9/meanwhile)
+		if m.processor > 0 {
+			fmt.Printf(", %.0f %% by processor time", 100*work/r.CPU/1e9/m.perProcessor())
 		}
 		fmt.Printf("  peak memory %.2f GB\n", float64(r.Peak)/1e9)
 	}
@@ -159,10 +161,10 @@ func (b *bench) ids() ([][]int32, error) {
 
 // own runs clusterflow's forward pass. Between two sequences the ceiling of one
 // thread is sampled; the time that this takes is left out.
-func (b *bench) own(ctx context.Context, ids [][]int32) (r result, means [][]float64, meanwhile float64, err error) {
+func (b *bench) own(ctx context.Context, ids [][]int32) (r result, means [][]float64, m meter, err error) {
 	ckpt, err := llm.Open(b.model)
 	if err != nil {
-		return r, nil, 0, err
+		return r, nil, m, err
 	}
 	defer ckpt.Close()
 	seqs := make([]llm.Sequence, len(ids))
@@ -171,15 +173,14 @@ func (b *bench) own(ctx context.Context, ids [][]int32) (r result, means [][]flo
 	}
 	linalg.Backend() // is looked for before the clock starts, as PyTorch is imported
 	means = make([][]float64, len(ids))
-	var m meter
 	if b.profile != "" {
 		f, err := os.Create(b.profile)
 		if err != nil {
-			return r, nil, 0, err
+			return r, nil, m, err
 		}
 		defer f.Close()
 		if err := pprof.StartCPUProfile(f); err != nil {
-			return r, nil, 0, err
+			return r, nil, m, err
 		}
 		defer pprof.StopCPUProfile()
 	}
@@ -198,8 +199,8 @@ func (b *bench) own(ctx context.Context, ids [][]int32) (r result, means [][]flo
 			return nil
 		},
 	})
-	r = result{Seconds: time.Since(begin).Seconds() - m.seconds/float64(b.threads), CPU: processorTime() - cpu - m.seconds, Peak: peakMemory()}
-	return r, means, m.gflops() * float64(b.threads), err
+	r = result{Seconds: time.Since(begin).Seconds() - m.seconds/float64(b.threads), CPU: processorTime() - cpu - m.processor, Peak: peakMemory()}
+	return r, means, m, err
 }
 
 // difference is ‖a − b‖ / ‖a‖.

@@ -59,7 +59,7 @@ inverse = 1.0 / config["rope_theta"] ** (torch.arange(0, dim, 2, dtype=torch.flo
 angle = torch.outer(torch.arange(longest, dtype=torch.float64), inverse)
 angle = torch.cat((angle, angle), -1)
 cos, sin = angle.cos().float(), angle.sin().float()
-begin = time.time()
+begin, cpu = time.time(), time.process_time()
 for block in range(job["blocks"]):
     at = f"model.layers.{block}."
     names = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
@@ -78,6 +78,6 @@ for block in range(job["blocks"]):
         x = x + F.linear((p @ v).transpose(0, 1).reshape(t, heads * dim), *w["self_attn.o_proj"])
         h = norm(x, after)
         states[i] = x + F.linear(F.silu(F.linear(h, *w["mlp.gate_proj"])) * F.linear(h, *w["mlp.up_proj"]), *w["mlp.down_proj"])
-seconds = time.time() - begin
+seconds, cpu = time.time() - begin, time.process_time() - cpu
 usage = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps({"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss * 1024, "means": [x.mean(0).tolist() for x in states]}))
+print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": usage.ru_maxrss * 1024, "means": [x.mean(0).tolist() for x in states]}))

@@ -6,3 +6,5 @@ package main
 func processorTime() float64 { return 0 }
 
 func peakMemory() int64 { return 0 }
+
+func threadTime() float64 { return 0 }
