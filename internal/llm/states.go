@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"unsafe"
 
 	"clusterflow/internal/linalg"
@@ -25,7 +27,8 @@ import (
 // through it, each in one piece of float32 in the machine's byte order. The index says, by
 // the digest of a sequence's ids, which file holds its latest finished states,
 // and their checksum: files are not synced, so after a crash of the machine
-// they may be damaged, and are then not used.
+// they may be damaged, and are then not used. Where states are in memory, a file
+// that cannot be written is done without.
 type stateStore struct {
 	hidden int
 	seqs   []Sequence
@@ -38,6 +41,7 @@ type stateStore struct {
 	files  map[string]*os.File // open files of at
 	next   *os.File            // being written
 	places []place             // in it
+	failed atomic.Bool         // it could not be written whole
 }
 
 // place is where the states of a sequence after a block are.
@@ -177,6 +181,7 @@ func (s *stateStore) begin(block int, on []int) error {
 	if err != nil {
 		return s.writeError(err)
 	}
+	s.failed.Store(false)
 	name := filepath.Base(f.Name())
 	s.next, s.places = f, make([]place, len(s.seqs))
 	offset := int64(0)
@@ -208,8 +213,15 @@ func (s *stateStore) commit(on []int) error {
 		return nil
 	}
 	name := s.places[on[0]].File
-	s.next.Close()
+	err := s.next.Close()
 	s.next = nil
+	if err != nil {
+		err = s.writeError(err)
+	}
+	if s.failed.Load() || err != nil {
+		s.sweep() // the files of the block before stay
+		return err
+	}
 	for _, i := range on {
 		s.at[i] = s.places[i]
 	}
@@ -272,7 +284,13 @@ func (s *stateStore) sweep() {
 	}
 }
 
+// writeError is what becomes of an error of writing: nothing, where the states
+// are in memory as well.
 func (s *stateStore) writeError(err error) error {
+	if s.inMem != nil {
+		s.failed.Store(true)
+		return nil
+	}
 	return fmt.Errorf("keeping the states between blocks in %s: %w; free some space there, or allow more memory", s.dir, err)
 }
 
@@ -292,7 +310,9 @@ func (s *stateStore) close(done bool) error {
 		errs = append(errs, os.RemoveAll(s.dir))
 	case done:
 		entries, err := os.ReadDir(s.dir)
-		errs = append(errs, err)
+		if !errors.Is(err, fs.ErrNotExist) { // done without
+			errs = append(errs, err)
+		}
 		for _, e := range entries {
 			if strings.HasPrefix(e.Name(), "states") {
 				errs = append(errs, os.Remove(filepath.Join(s.dir, e.Name())))

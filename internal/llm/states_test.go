@@ -128,7 +128,10 @@ func TestForwardGoesOn(t *testing.T) {
 		})
 	}
 	t.Run("no such folder", func(t *testing.T) {
-		err := c.Forward(t.Context(), Pass{Sequences: sequences(ids, []int{1}), Scratch: filepath.Join(t.TempDir(), "none"), Visit: func(int, int, linalg.Matrix) error { return nil }})
+		p := Pass{Sequences: sequences(ids, []int{0, 1, 2}), Scratch: filepath.Join(t.TempDir(), "none")}
+		check(t, passStates(t, c, p), 0, 1, 2) // done without
+		p.Memory, p.Visit = 1, func(int, int, linalg.Matrix) error { return nil }
+		err := c.Forward(t.Context(), p)
 		if err == nil || !strings.Contains(err.Error(), "keeping the states between blocks in") {
 			t.Error(err)
 		}
