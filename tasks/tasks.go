@@ -47,7 +47,7 @@ type Kind struct {
 var (
 	kindSentences    = Kind{"sentences", "2", "split responses into sentences, tokenize, find token spans"}
 	kindImport       = Kind{"import", "1", "read sentences or rows that another program made"}
-	kindExtract      = Kind{"extract", "5", "hidden states of one layer, mean per sentence, for one shard of responses"}
+	kindExtract      = Kind{"extract", "6", "hidden states of one layer, mean per sentence, for one shard of responses"}
 	kindRows         = Kind{"rows", "1", "join the shards of a layer and their mean vector"}
 	kindPCA          = Kind{"pca", "1", "principal components of a layer's rows"}
 	kindTrain        = Kind{"train", "1", "fit one clustering"}

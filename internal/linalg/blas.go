@@ -19,7 +19,7 @@ type BackendInfo struct {
 
 // Backend returns the library that [Gemm] uses. It is looked for once, on the
 // first call: the library named by CLUSTERFLOW_BLAS (a path, "openblas",
-// "onednn", "mkl", "blis" or "gonum"), else the first of OpenBLAS, oneDNN, MKL
+// "onednn", "mkl", "blis" or "gonum"), else the first of oneDNN, OpenBLAS, MKL
 // and BLIS that the system's loader finds and that multiplies rightly, else
 // gonum's own Go code. OpenBLAS with kernels below this processor's, which an
 // OPENBLAS_CORETYPE in the environment can bring about, comes last.

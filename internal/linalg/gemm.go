@@ -15,7 +15,7 @@ import (
 // narrow ones small tiles leave more of them to share out.
 const (
 	tileRows, tileCols   = 256, 512
-	largeRows, largeCols = 1024, 2048
+	largeRows, largeCols = 1024, 768
 )
 
 // Gemm sets c = alpha·op(a)·op(b) + beta·c, where op transposes when its flag
