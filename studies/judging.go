@@ -129,19 +129,10 @@ func (d *decoder) gradedOnce(r *reader, e *Evaluation, judges items[ref]) {
 	}
 }
 
-// gradedLabels reads which labels are graded. Those predicted by the model are
-// the paper's default, and not in this release: so a study has to say that it
-// does without.
+// gradedLabels reads which labels are named and graded: as trained, or as the
+// model's own predict gives them.
 func (d *decoder) gradedLabels(r *reader) Value[string] {
-	labels := get(r, "labels", d.proto.labels, oneOfNow(
-		"Labels would be graded as trained all the same.", []string{"predicted"}, "trained"))
-	if labels.V != "trained" && r.absent("labels") {
-		r.errorf(r.at, "labels is missing", "Protocol %q grades labels predicted by the saved model, which is not in this release. Write labels = \"trained\" to grade them as trained; the report will say so.", d.proto.name)
-	}
-	if labels.V != "trained" {
-		labels.V = "trained"
-	}
-	return labels
+	return get(r, "labels", d.proto.labels, oneOf("trained", "predicted"))
 }
 
 // explanations accepts that every answer is explained, which is what happens.

@@ -207,7 +207,7 @@ type Evaluation struct {
 		Repetitions Value[string] // "first" or "each": whose titles are compared
 	}
 	ChunkSize Value[int]    // sentences per prompt, 1 to 50
-	Labels    Value[string] // "trained"
+	Labels    Value[string] // "trained" or "predicted"
 }
 
 // Report is where results go.

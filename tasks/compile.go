@@ -106,7 +106,8 @@ type layerNodes struct {
 	prep      preparation
 	sentences *graph.Node
 	rows      *graph.Node
-	pca       *graph.Node // nil until a method asks for it
+	pca       *graph.Node            // nil until a method asks for it
+	linkages  map[string]*graph.Node // by space; made when a method asks
 	attrs     []graph.Attr
 }
 
@@ -272,7 +273,10 @@ func (b *builder) cell(addr string, ln *layerNodes, name string, k int, g *studi
 		Need: graph.Need{Threads: 1, Memory: 3 * matrix}, Disk: int64(k) * int64(ln.mat.hidden) * 4,
 	}
 	if m.Space == "pca" {
-		n.Inputs = append(n.Inputs, graph.Input{Name: "coords", From: b.pca(ln), Output: "coords"})
+		n.Inputs = append(n.Inputs, graph.Input{Name: "coords", From: b.pca(ln), Output: "coords"}, graph.Input{Name: "pca", From: b.pca(ln), Output: "pca"})
+	}
+	if m.Shared == "linkage" {
+		n.Inputs = append(n.Inputs, graph.Input{Name: "tree", From: b.linkage(ln, m.Space), Output: "tree"})
 	}
 	b.cells = append(b.cells, &cell{ln, name, k, b.add(n)})
 }
@@ -295,6 +299,32 @@ func (b *builder) pca(ln *layerNodes) *graph.Node {
 	return ln.pca
 }
 
+// linkage is the tree of the layer's rows or coordinates, added when first asked
+// for.
+func (b *builder) linkage(ln *layerNodes, space string) *graph.Node {
+	if n := ln.linkages[space]; n != nil {
+		return n
+	}
+	rows, width, name := int64(ln.mat.sentences), int64(ln.mat.hidden), "linkage"
+	inputs := []graph.Input{
+		{Name: "activations", From: ln.rows, Output: "activations"},
+		{Name: "sentences", From: ln.sentences, Output: "sentences"},
+	}
+	if space == "pca" {
+		width, name = min(rows, width, cluster.PCAComponents), "pca-linkage"
+		inputs = []graph.Input{{Name: "coords", From: b.pca(ln), Output: "coords"}, inputs[1]}
+	}
+	n := b.add(&graph.Node{
+		Addr: fmt.Sprintf("%s/%d/%s", ln.mat.label, ln.layer, name), Stage: StageShared, Attrs: ln.attrs, Inputs: inputs,
+		Task: &linkage{space, ln.prep}, Need: graph.Need{Threads: 1 << 16, Memory: cluster.LinkageMemory(rows, width)}, Disk: rows * 12,
+	})
+	if ln.linkages == nil {
+		ln.linkages = map[string]*graph.Node{}
+	}
+	ln.linkages[space] = n
+	return n
+}
+
 // options are all options of a method: the study's where it sets them, else
 // the defaults.
 func (b *builder) options(m cluster.Method) []option {
@@ -313,9 +343,15 @@ func (b *builder) options(m cluster.Method) []option {
 // evaluations adds titles and grades for every clustering.
 func (b *builder) evaluations() studies.Diagnostics {
 	var diags studies.Diagnostics
-	pairs := map[string]bool{}
+	pairs, graded := map[string]bool{}, map[*studies.Titles]*studies.Evaluation{}
 	for _, ev := range b.study.Evaluations {
 		for _, t := range ev.Titles {
+			if other := graded[t]; other != nil && labelsOutput(other) != labelsOutput(ev) {
+				diags = append(diags, b.study.Errorf(ev.Range, "One set of titles for two sets of labels",
+					fmt.Sprintf("Titles %q name clusters of %s labels in evaluation %q, and of %s ones here. Give one of the two a titles block of its own.", t.Name, other.Labels.V, other.Name, ev.Labels.V)))
+				continue
+			}
+			graded[t] = ev
 			for _, j := range ev.Judges {
 				pair := t.Name + "/" + j.Name
 				if pairs[pair] {
@@ -360,7 +396,7 @@ func (b *builder) graded(c *cell, ev *studies.Evaluation, t *studies.Titles, j *
 	reps := t.Repetitions.V
 	small := graph.Need{Threads: 1, Memory: int64(c.mat.sentences) * 2000}
 	sentencesIn := graph.Input{Name: "sentences", From: c.sentences, Output: "sentences"}
-	labelsIn := graph.Input{Name: "labels", From: c.train, Output: "labels"}
+	labelsIn := graph.Input{Name: "labels", From: c.train, Output: labelsOutput(ev)}
 	attrs := slices.Concat(c.train.Attrs, []graph.Attr{{Name: "titles", Value: t.Name}})
 
 	ask, answers := b.made[base+"/submit-titles"], b.made[base+"/await-titles"]
@@ -405,6 +441,15 @@ func (b *builder) graded(c *cell, ev *studies.Evaluation, t *studies.Titles, j *
 		Need: small,
 	})
 	b.scores = append(b.scores, scored{c, t, ev, j, node})
+}
+
+// labelsOutput is the output of train that an evaluation grades, and that its
+// titles are for.
+func labelsOutput(ev *studies.Evaluation) string {
+	if ev.Labels.V == "predicted" {
+		return "predicted"
+	}
+	return "labels"
 }
 
 // network is the need of a node that sends requests, together with all
@@ -460,6 +505,11 @@ func (b *builder) report(mats []*material) {
 	})
 	t := &report{study: b.study, mats: mats, scores: b.scores}
 	seen := make(map[*graph.Node]bool, len(b.cells))
+	type read struct {
+		train  *graph.Node
+		output string
+	}
+	seenLabels := make(map[read]bool, len(b.cells))
 	n.Inputs = make([]graph.Input, 0, 3*len(mats)+2*len(b.cells)+len(b.scores))
 	for i, s := range b.scores {
 		if !seen[s.sentences] {
@@ -470,9 +520,11 @@ func (b *builder) report(mats []*material) {
 		}
 		if !seen[s.train] {
 			seen[s.train] = true
-			for _, out := range []string{"labels", "info"} {
-				n.Inputs = append(n.Inputs, graph.Input{Name: s.train.Addr + " " + out, From: s.train, Output: out})
-			}
+			n.Inputs = append(n.Inputs, graph.Input{Name: s.train.Addr + " info", From: s.train, Output: "info"})
+		}
+		if out := labelsOutput(s.eval); !seenLabels[read{s.train, out}] {
+			seenLabels[read{s.train, out}] = true
+			n.Inputs = append(n.Inputs, graph.Input{Name: s.train.Addr + " " + out, From: s.train, Output: out})
 		}
 		n.Inputs = append(n.Inputs, graph.Input{Name: b.scores[i].node.Addr, From: s.node, Output: "score"})
 	}

@@ -69,7 +69,7 @@ grid {
 grid {
   models   = [model.m]
   layers   = [1]
-  methods  = ["sae_topk", "gmm", "pca_gmm"]
+  methods  = ["sae_topk", "gmm", "pca_gmm", "agglomerative", "pca_agglomerative"]
   clusters = [5]
 }
 evaluator "titler" {
@@ -208,8 +208,8 @@ func edits(dir string) []edit {
 		{setting: "model.m.span", old: `"with_previous"`, new: `"exact"`, changes: data},
 		{setting: "model.m.add_bos", old: `add_bos    = "auto"`, new: `add_bos = false`, changes: data},
 		{setting: "model.m.max_tokens", old: "max_tokens = 900", new: "max_tokens = 800", changes: data},
-		{setting: "model.m.center", old: "center     = true\n", new: "center = false\n", changes: []string{"pca m/", "train m/", report}},
-		{setting: "model.m.normalize", old: "normalize  = true\n", new: "normalize = false\n", changes: []string{"pca m/", "train m/", report}},
+		{setting: "model.m.center", old: "center     = true\n", new: "center = false\n", changes: []string{"pca m/", "linkage m/1/linkage", "train m/", report}},
+		{setting: "model.m.normalize", old: "normalize  = true\n", new: "normalize = false\n", changes: []string{"pca m/", "linkage m/1/linkage", "train m/", report}},
 		{setting: "", old: `model "m"`, new: `model "n"`, changes: []string{report}, rename: []string{"m", "n"}},
 
 		{setting: "activations.x.model", old: `"org/other"`, new: `"org/another"`, changes: []string{report}},
@@ -274,7 +274,7 @@ func edits(dir string) []edit {
 		{setting: "evaluation.main.orthogonality.threshold", old: "threshold   = 0.5", new: "threshold = 0.6", changes: []string{"score", report}},
 		{setting: "evaluation.main.orthogonality.repetitions", old: `"first"`, new: `"each"`, changes: scoring},
 		{setting: "evaluation.main.chunk_size", old: "chunk_size = 20", new: "chunk_size = 21", changes: grading},
-		{setting: "evaluation.main.labels", old: `labels     = "trained"`, new: `labels = "predicted"`, refused: true},
+		{setting: "evaluation.main.labels", old: `labels     = "trained"`, new: `labels = "predicted"`, changes: []string{"submit-eval", "report"}},
 		{setting: "evaluation.main.held_out", old: "held_out   = false", new: "held_out = true", refused: true},
 		{setting: "evaluation.main.explanations", old: "held_out   = false", new: `explanations = "none"`, refused: true},
 		{setting: "evaluation.main.prompts", old: "held_out   = false", new: `prompts = "v0"`, refused: true},

@@ -22,6 +22,7 @@ var rebuilders = map[string]func(*given) (graph.Task, error){
 	kindExtract.Name:      rebuildExtract,
 	kindRows.Name:         rebuildRows,
 	kindPCA.Name:          rebuildPCA,
+	kindLinkage.Name:      rebuildLinkage,
 	kindTrain.Name:        rebuildTrain,
 	kindSubmitTitles.Name: rebuildSubmitTitles,
 	kindSubmitEval.Name:   rebuildSubmitEval,
@@ -226,6 +227,18 @@ func rebuildRows(g *given) (graph.Task, error) {
 }
 
 func rebuildPCA(g *given) (graph.Task, error) { return &pca{g.prep()}, nil }
+
+func rebuildLinkage(g *given) (graph.Task, error) {
+	space := g.word("space").V
+	if space != "rows" && space != "pca" {
+		return nil, fmt.Errorf("space is %q, and not rows or pca", space)
+	}
+	t := &linkage{space: space}
+	if space == "rows" {
+		t.prep = g.prep()
+	}
+	return t, nil
+}
 
 func rebuildTrain(g *given) (graph.Task, error) {
 	name := g.word("method").V

@@ -215,8 +215,8 @@ func whoAnswers(e *studies.Evaluator) string {
 
 // clustering gathers what the page shows of one clustering beside its scores.
 func (t *report) clustering(job *graph.Job, s scored, l *labelled) (result.Clustering, error) {
-	out := result.Clustering{K: s.k, Address: strings.TrimSuffix(s.train.Addr, "/train"), RowsDiffer: -1}
-	c, err := readLabels(job, s.train.Addr+" labels", l.sentences)
+	out := result.Clustering{K: s.k, Address: strings.TrimSuffix(s.train.Addr, "/train")}
+	c, err := readLabels(job, s.train.Addr+" "+labelsOutput(s.eval), l.sentences)
 	if err != nil {
 		return out, err
 	}
@@ -225,6 +225,13 @@ func (t *report) clustering(job *graph.Job, s scored, l *labelled) (result.Clust
 		return out, err
 	}
 	out.Sizes, out.CentroidCosine, out.Backend = info.Sizes, info.Cosines, info.Backend
+	out.RowsDiffer = info.RowsDiffer
+	if labelsOutput(s.eval) == "predicted" { // these are what is shown
+		out.Sizes = make([]int, s.k)
+		for cluster, rows := range c.members {
+			out.Sizes[cluster] = len(rows)
+		}
+	}
 	out.Iterations, out.Converged = int(info.Info["iterations"]), info.Info["converged"] > 0
 	out.Examples = make([][]result.Example, s.k)
 	for cluster, rows := range c.members {

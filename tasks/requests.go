@@ -141,7 +141,8 @@ func readLabels(job *graph.Job, input string, all []Sentence) (*clustering, erro
 	c := &clustering{sentences: all}
 	labels, ok1 := st.Tensor("labels")
 	distances, ok2 := st.Tensor("distances")
-	if !ok1 || !ok2 {
+	sizes, ok3 := st.Tensor("sizes")
+	if !ok1 || !ok2 || !ok3 {
 		return nil, fmt.Errorf("%s of %s lacks a tensor", input, job.Node.Addr)
 	}
 	if c.labels, err = labels.Int32(); err != nil {
@@ -153,14 +154,16 @@ func readLabels(job *graph.Job, input string, all []Sentence) (*clustering, erro
 	if len(c.labels) != len(all) || len(c.distances) != len(all) {
 		return nil, fmt.Errorf("%s of %s: %d labels of %d sentences", input, job.Node.Addr, len(c.labels), len(all))
 	}
-	k := int32(0)
-	for _, l := range c.labels {
-		if l < 0 {
-			return nil, fmt.Errorf("%s of %s: a label of %d", input, job.Node.Addr, l)
-		}
-		k = max(k, l+1)
+	counts, err := sizes.Int32()
+	if err != nil {
+		return nil, err
 	}
-	c.members = make([][]int, k)
+	for _, l := range c.labels {
+		if l < 0 || int(l) >= len(counts) {
+			return nil, fmt.Errorf("%s of %s: a label of %d, with %d clusters", input, job.Node.Addr, l, len(counts))
+		}
+	}
+	c.members = make([][]int, len(counts)) // clusters may be empty
 	for i, l := range c.labels {
 		c.members[l] = append(c.members[l], i)
 	}

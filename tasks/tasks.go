@@ -3,7 +3,7 @@
 //
 // The data flows
 //
-//	sentences → extract (one per layer and shard) → rows → pca → train
+//	sentences → extract (one per layer and shard) → rows → pca → linkage → train
 //	train → submit-titles → await-titles → submit-eval → await-eval → score
 //	score (all) → report
 //
@@ -50,7 +50,8 @@ var (
 	kindExtract      = Kind{"extract", "6", "hidden states of one layer, mean per sentence, for one shard of responses"}
 	kindRows         = Kind{"rows", "1", "join the shards of a layer and their mean vector"}
 	kindPCA          = Kind{"pca", "1", "principal components of a layer's rows"}
-	kindTrain        = Kind{"train", "1", "fit one clustering"}
+	kindLinkage      = Kind{"linkage", "1", "the tree of an agglomerative clustering, for every size"}
+	kindTrain        = Kind{"train", "2", "fit one clustering"}
 	kindSubmitTitles = Kind{"submit-titles", "1", "write the requests that name the clusters"}
 	kindAwaitTitles  = Kind{"await-titles", "1", "collect the names"}
 	kindSubmitEval   = Kind{"submit-eval", "1", "write the requests that grade the clustering"}
@@ -61,7 +62,7 @@ var (
 
 // Kinds lists every kind in the order in which a study runs them.
 var Kinds = []Kind{
-	kindSentences, kindImport, kindExtract, kindRows, kindPCA, kindTrain,
+	kindSentences, kindImport, kindExtract, kindRows, kindPCA, kindLinkage, kindTrain,
 	kindSubmitTitles, kindAwaitTitles, kindSubmitEval, kindAwaitEval, kindScore, kindReport,
 }
 

@@ -15,10 +15,11 @@ import (
 )
 
 // train fits one clustering of one layer. Outputs: "labels", safetensors with
-// labels i32 [sentences] and distances f32 [sentences] (to the own centre);
-// "model", safetensors with labels, centers f32 [clusters, hidden],
-// activation_mean f32 [hidden] and the method's parameters; "info", JSON of
-// TrainInfo.
+// labels i32 [sentences], distances f32 [sentences] (to the own centre) and sizes
+// i32 [clusters]; "predicted", the same of the labels that the model's own
+// predict gives; "model", safetensors with labels, centers f32 [clusters,
+// hidden], activation_mean f32 [hidden], the method's parameters, and for methods
+// on principal components the projection; "info", JSON of TrainInfo.
 type train struct {
 	study   *studies.Study
 	method  cluster.Method
@@ -41,9 +42,10 @@ type TrainInfo struct {
 	Clusters      int                `json:"clusters"`
 	Sizes         []int              `json:"sizes"` // sentences per cluster
 	Orthogonality float64            `json:"orthogonality"`
-	Cosines       [][]float64        `json:"cosines"` // of the centres, [clusters, clusters]
-	Info          map[string]float64 `json:"info"`    // iterations, inertia, …
-	Backend       string             `json:"backend"` // what computed it
+	Cosines       [][]float64        `json:"cosines"`     // of the centres, [clusters, clusters]
+	Info          map[string]float64 `json:"info"`        // iterations, inertia, …
+	RowsDiffer    int                `json:"rows_differ"` // sentences to which the model's own predict gives another label; -1: it has none
+	Backend       string             `json:"backend"`     // what computed it
 }
 
 func (t *train) Kind() string { return kindTrain.Name }
@@ -84,6 +86,11 @@ func (t *train) Run(ctx context.Context, job *graph.Job) error {
 		}
 		in.Coords = coords[0]
 	}
+	if t.method.Shared == "linkage" {
+		if in.Tree, err = readTree(job, x.Rows); err != nil {
+			return err
+		}
+	}
 	if t.k > x.Rows {
 		return fmt.Errorf("%d clusters of %d sentences: ask for fewer clusters or give more responses", t.k, x.Rows)
 	}
@@ -93,20 +100,33 @@ func (t *train) Run(ctx context.Context, job *graph.Job) error {
 	}
 	backend := "cpu float32, " + linalg.Backend().Name
 	job.Backend(backend)
-	dist := make([]float32, x.Rows)
-	for i, d := range cluster.Distances(x, m.Centers, m.Labels, job.Threads) {
-		dist[i] = float32(d)
-	}
-	if err := writeTensors(job, "labels",
-		tensor{"labels", []int{len(m.Labels)}, m.Labels},
-		tensor{"distances", []int{len(dist)}, dist}); err != nil {
+	tensors, err := t.tensors(job, m)
+	if err != nil {
 		return err
 	}
-	if err := t.writeModel(job, m, mean); err != nil {
+	predicted, differ := m.Labels, -1
+	if t.method.Predict != nil {
+		if predicted, err = cluster.Predict(t.method.Name, tensors, x, job.Threads); err != nil {
+			return err
+		}
+		differ = 0
+		for i, l := range predicted {
+			if l != m.Labels[i] {
+				differ++
+			}
+		}
+	}
+	if err := t.writeLabels(job, "labels", x, m, m.Labels); err != nil {
+		return err
+	}
+	if err := t.writeLabels(job, "predicted", x, m, predicted); err != nil {
+		return err
+	}
+	if err := t.writeModel(job, m, tensors, mean); err != nil {
 		return err
 	}
 	info := TrainInfo{
-		Method: t.method.Name, Clusters: t.k, Sizes: make([]int, t.k), Info: m.Info, Backend: backend,
+		Method: t.method.Name, Clusters: t.k, Sizes: make([]int, t.k), Info: m.Info, Backend: backend, RowsDiffer: differ,
 		Orthogonality: cluster.CentroidOrthogonality(m.Centers), Cosines: cluster.Cosines(m.Centers),
 	}
 	for _, l := range m.Labels {
@@ -122,14 +142,41 @@ func (t *train) Run(ctx context.Context, job *graph.Job) error {
 	return job.Put("info", raw)
 }
 
-func (t *train) writeModel(job *graph.Job, m *cluster.Model, mean []float32) error {
+// tensors are what the model predicts from.
+func (t *train) tensors(job *graph.Job, m *cluster.Model) (map[string]linalg.Matrix, error) {
+	all := map[string]linalg.Matrix{"centers": m.Centers}
+	maps.Copy(all, m.Tensors)
+	if t.method.Space == "pca" {
+		proj, err := readTensors(job, "pca", "components", "mean")
+		if err != nil {
+			return nil, err
+		}
+		all[cluster.PCAComponentsTensor], all[cluster.PCAMeanTensor] = proj[0], proj[1]
+	}
+	return all, nil
+}
+
+func (t *train) writeLabels(job *graph.Job, output string, x linalg.Matrix, m *cluster.Model, labels []int32) error {
+	dist, sizes := make([]float32, x.Rows), make([]int32, t.k)
+	for i, d := range cluster.Distances(x, m.Centers, labels, job.Threads) {
+		dist[i] = float32(d)
+	}
+	for _, l := range labels {
+		sizes[l]++
+	}
+	return writeTensors(job, output,
+		tensor{"labels", []int{len(labels)}, labels},
+		tensor{"distances", []int{len(dist)}, dist},
+		tensor{"sizes", []int{len(sizes)}, sizes})
+}
+
+func (t *train) writeModel(job *graph.Job, m *cluster.Model, tensors map[string]linalg.Matrix, mean []float32) error {
 	ts := []tensor{
 		{"labels", []int{len(m.Labels)}, m.Labels},
-		{"centers", []int{m.Centers.Rows, m.Centers.Cols}, m.Centers.Data},
 		{"activation_mean", []int{len(mean)}, mean},
 	}
-	for _, name := range slices.Sorted(maps.Keys(m.Tensors)) {
-		p := m.Tensors[name]
+	for _, name := range slices.Sorted(maps.Keys(tensors)) {
+		p := tensors[name]
 		ts = append(ts, tensor{name, []int{p.Rows, p.Cols}, p.Data})
 	}
 	return writeTensors(job, "model", ts...)

@@ -66,6 +66,16 @@ func inputFor(t *testing.T, m Method, x linalg.Matrix, k, threads int) Input {
 		}
 		in.Coords = p.Transform(x, threads)
 	}
+	if m.Shared == "linkage" {
+		points := x
+		if m.Space == "pca" {
+			points = in.Coords
+		}
+		var err error
+		if in.Tree, err = AverageLinkage(t.Context(), points, threads, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return in
 }
 
@@ -387,5 +397,46 @@ func TestMethods(t *testing.T) {
 	}
 	if _, ok := ByName("kmeans"); ok {
 		t.Error("a method that is not there was found")
+	}
+}
+
+// What a model predicts for the rows that it was fitted to are its own labels,
+// agglomerative ones aside.
+func TestPredictTrainingRows(t *testing.T) {
+	x, _ := blobs(linalg.Rand(3, "blobs"), 6, 150, 120, 0.8)
+	x = unit(t, x)
+	for _, m := range fitted() {
+		in := inputFor(t, m, x, 8, 2)
+		model, err := m.Fit(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tensors := map[string]linalg.Matrix{"centers": model.Centers}
+		for name, v := range model.Tensors {
+			tensors[name] = v
+		}
+		if m.Space == "pca" {
+			p, err := PCA(t.Context(), x, PCAComponents, 2, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tensors[PCAComponentsTensor], tensors[PCAMeanTensor] = p.Components, rowMatrix(p.Mean)
+		}
+		got, err := Predict(m.Name, tensors, x, 3)
+		if err != nil {
+			t.Fatalf("%s: %v", m.Name, err)
+		}
+		differ := 0
+		for i, l := range got {
+			if l != model.Labels[i] {
+				differ++
+			}
+		}
+		if differ > 0 && m.Shared != "linkage" || differ > len(got)/2 {
+			t.Errorf("%s: %d of %d rows get another label", m.Name, differ, len(got))
+		}
+		if _, err := Predict(m.Name, tensors, linalg.NewMatrix(3, 7), 1); err == nil {
+			t.Errorf("%s: rows of another width were labelled", m.Name)
+		}
 	}
 }

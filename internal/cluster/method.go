@@ -36,12 +36,17 @@ type Method struct {
 	// Fit computes a clustering. It is nil for a method that this release
 	// names but does not have.
 	Fit func(ctx context.Context, in Input) (*Model, error)
+
+	// Predict labels new rows, given the model's tensors and, for methods of the
+	// space "pca", coordinates. nil: the method has nothing to say of them.
+	Predict func(tensors map[string]linalg.Matrix, x linalg.Matrix, threads int) ([]int32, error)
 }
 
 // Input is what a method is fitted to.
 type Input struct {
 	X        linalg.Matrix // [N, d] prepared rows
 	Coords   linalg.Matrix // [N, p] their PCA coordinates, for methods of the space "pca"
+	Tree     *Dendrogram   // of the rows, or of the coordinates, for methods that share a linkage
 	K        int           // clusters, 1 to N
 	Options  map[string]any
 	Seed     int64
@@ -88,30 +93,36 @@ var Methods = []Method{
 	{
 		Name: "spherical_kmeans", Doc: "k-means on the unit rows; centres scaled to unit length",
 		Space: "rows", Options: kmeansOptions, Version: "1", Fit: fitSphericalKMeans,
+		Predict: nearestOfTensor("kmeans_centers"),
 	},
 	{
 		Name: "pca_kmeans", Doc: "k-means on the PCA coordinates; centres are the means of the rows",
 		Space: "pca", Shared: "pca", Options: kmeansOptions, Version: "1", Fit: fitPCAKMeans,
+		Predict: nearestOfTensor("pca_centers"),
 	},
 	{
 		Name: "gmm", Doc: "Gaussian mixture with diagonal covariances on the unit rows",
 		Space: "rows", Options: mixtureOptions, Version: "1", Fit: fitGMM,
+		Predict: predictMixture(false),
 	},
 	{
 		Name: "pca_gmm", Doc: "Gaussian mixture with full covariances on the PCA coordinates",
 		Space: "pca", Shared: "pca", Options: mixtureOptions, Version: "1", Fit: fitPCAGMM,
+		Predict: predictMixture(true),
 	},
 	{
 		Name: "agglomerative", Doc: "average linkage on the cosine distance of the unit rows",
-		Space: "rows", Shared: "linkage", Version: "1",
+		Space: "rows", Shared: "linkage", Version: "1", Fit: fitAgglomerative,
+		Predict: nearestByCosine("centers"),
 	},
 	{
 		Name: "pca_agglomerative", Doc: "average linkage on the cosine distance of the PCA coordinates",
-		Space: "pca", Shared: "linkage", Version: "1",
+		Space: "pca", Shared: "linkage", Version: "1", Fit: fitAgglomerative,
+		Predict: nearestByCosine("pca_centers"),
 	},
 	{
 		Name: "sae_topk", Doc: "sparse autoencoder whose latents are the clusters",
-		Space: "rows", Version: "1", Options: saeOptions, Fit: fitSAE,
+		Space: "rows", Version: "1", Options: saeOptions, Fit: fitSAE, Predict: predictSAE,
 	},
 }
 
