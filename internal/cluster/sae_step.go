@@ -80,8 +80,8 @@ func (t *saeTrainer) step(which []int) (loss float64, ok bool) {
 		}
 	})
 	linalg.ForEach(t.threads, 2*k, func(j int) {
-		g := t.sums.Row(j) // zᵀr, then dzᵀr
-		if j < k {         // the encoder
+		var g []float32 // of rows zᵀr, then dzᵀr
+		if j < k {      // the encoder
 			by := float32(dzSum[j])
 			g = t.sums.Row(k + j)
 			for i, o := range t.origin {
