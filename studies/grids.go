@@ -26,7 +26,7 @@ func (d *decoder) method(b *hclsyntax.Block) {
 			m.Options[o.Name] = v
 		}
 	}
-	r.notYet("seeds", "Clusterings would be made with the study's seed only.")
+	r.notYet("seeds", "Give seeds to a grid.")
 	r.done()
 }
 
@@ -79,7 +79,7 @@ func (d *decoder) grid(i int, b *hclsyntax.Block) {
 
 	g.Methods = d.gridMethods(r)
 	g.Clusters = getList(r, "clusters", defaultClusters(), false, whole(2, math.MaxInt32)).Value
-	r.notYet("seeds", "Clusterings would be made with the study's seed only.")
+	g.Seeds = getList(r, "seeds", nil, false, whole(0, int64(math.MaxInt64))).Value
 	r.done()
 }
 
@@ -88,7 +88,9 @@ func (d *decoder) gridMethods(r *reader) Value[[]string] {
 	def := d.proto.methods
 	if def == nil {
 		for _, m := range d.opt.Methods {
-			def = append(def, m.Name)
+			if !m.Null {
+				def = append(def, m.Name)
+			}
 		}
 	}
 	if r.absent("methods") {

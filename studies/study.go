@@ -160,6 +160,7 @@ type Grid struct {
 	Layers   Value[[]int]    // nil: all of each model
 	Methods  Value[[]string] // names in Options.Methods
 	Clusters Value[[]int]    // at least 2 each
+	Seeds    Value[[]int64]  // other seeds to train with as well, to see how stable a clustering is
 }
 
 // Evaluator is somebody who answers prompts.
@@ -222,6 +223,7 @@ type MethodSpec struct {
 	Name      string
 	Options   []OptionSpec
 	Available bool
+	Null      bool   // not one that a grid takes unless it is named
 	Why       string // a sentence: why it is not available
 }
 

@@ -19,7 +19,7 @@ import (
 func MethodSpecs() []studies.MethodSpec {
 	specs := make([]studies.MethodSpec, len(cluster.Methods))
 	for i, m := range cluster.Methods {
-		specs[i] = studies.MethodSpec{Name: m.Name, Available: m.Fit != nil}
+		specs[i] = studies.MethodSpec{Name: m.Name, Available: m.Fit != nil, Null: m.Null}
 		if m.Fit == nil {
 			specs[i].Why = "This release does not train it yet."
 		}

@@ -117,6 +117,7 @@ type cell struct {
 	method string
 	k      int
 	train  *graph.Node
+	again  []*graph.Node // the same with other seeds
 }
 
 // scored is one clustering as one judge graded it.
@@ -217,7 +218,7 @@ func sources(what string, paths []string) []graph.Source {
 // clusterings adds a train node for every cell of every grid, once.
 func (b *builder) clusterings(mats []*material) studies.Diagnostics {
 	var diags studies.Diagnostics
-	seen := map[string]bool{}
+	seen := map[string]*cell{}
 	for _, g := range b.study.Grids {
 		for _, m := range mats {
 			if len(g.Models) > 0 && !slices.Contains(g.Models, m.label) {
@@ -232,10 +233,14 @@ func (b *builder) clusterings(mats []*material) studies.Diagnostics {
 					for _, k := range g.Clusters.V {
 						layer := m.label + "/" + strconv.Itoa(l)
 						addr := layer + "/" + name + "/" + strconv.Itoa(k)
-						if !seen[addr] {
-							seen[addr] = true
-							b.cell(addr, b.layers[layer], name, k, g)
+						c := seen[addr]
+						if c == nil {
+							c = &cell{layerNodes: b.layers[layer], method: name, k: k}
+							c.train = b.train(addr, c, b.study.Seed, g)
+							seen[addr] = c
+							b.cells = append(b.cells, c)
 						}
+						b.again(layer, c, g)
 					}
 				}
 			}
@@ -248,16 +253,35 @@ func (b *builder) clusterings(mats []*material) studies.Diagnostics {
 	return diags
 }
 
-func (b *builder) cell(addr string, ln *layerNodes, name string, k int, g *studies.Grid) {
+// again adds a grid's other seeds to a cell: clusterings that nobody grades,
+// which show how far the first one is the only one.
+func (b *builder) again(layer string, c *cell, g *studies.Grid) {
+	if m, _ := cluster.ByName(c.method); m.Unseeded {
+		return
+	}
+	for _, s := range g.Seeds.V {
+		addr := fmt.Sprintf("%s/%s~%d/%d", layer, c.method, s, c.k)
+		if s == b.study.Seed.V || slices.ContainsFunc(c.again, func(n *graph.Node) bool { return n.Addr == addr+"/train" }) {
+			continue
+		}
+		seed := studies.Value[int64]{V: s, Set: true, Range: g.Seeds.Range}
+		c.again = append(c.again, b.train(addr, c, seed, g))
+	}
+}
+
+// train adds the node that fits a cell with a seed.
+func (b *builder) train(addr string, c *cell, seed studies.Value[int64], g *studies.Grid) *graph.Node {
+	ln, name, k := c.layerNodes, c.method, c.k
 	m, _ := cluster.ByName(name) // the decoder has checked the name
 	type trainID struct {
 		method, at string
 		k          int
+		seed       studies.Value[int64]
 		prep       preparation
 	}
 	at := g.Clusters.Origin()
-	t := b.share(trainID{name, at, k, ln.prep}, func() graph.Task {
-		return &train{study: b.study, method: m, k: k, kAt: at, prep: ln.prep, options: b.options(m)}
+	t := b.share(trainID{name, at, k, seed, ln.prep}, func() graph.Task {
+		return &train{method: m, seed: seed, k: k, kAt: at, prep: ln.prep, options: b.options(m)}
 	})
 	matrix := int64(ln.mat.sentences) * int64(ln.mat.hidden) * 4
 	attrs := slices.Concat(ln.attrs, []graph.Attr{
@@ -278,7 +302,14 @@ func (b *builder) cell(addr string, ln *layerNodes, name string, k int, g *studi
 	if m.Shared == "linkage" {
 		n.Inputs = append(n.Inputs, graph.Input{Name: "tree", From: b.linkage(ln, m.Space), Output: "tree"})
 	}
-	b.cells = append(b.cells, &cell{ln, name, k, b.add(n)})
+	if name == "tfidf_kmeans" {
+		for _, o := range b.options(m) {
+			if terms, ok := o.value.(int64); ok && o.name == "terms" {
+				n.Need.Memory += 2 * int64(ln.mat.sentences) * terms * 4
+			}
+		}
+	}
+	return b.add(n)
 }
 
 // pca is the layer's shared principal components, added when first asked for.
@@ -525,6 +556,12 @@ func (b *builder) report(mats []*material) {
 		if out := labelsOutput(s.eval); !seenLabels[read{s.train, out}] {
 			seenLabels[read{s.train, out}] = true
 			n.Inputs = append(n.Inputs, graph.Input{Name: s.train.Addr + " " + out, From: s.train, Output: out})
+		}
+		for _, again := range s.again {
+			if !seen[again] {
+				seen[again] = true
+				n.Inputs = append(n.Inputs, graph.Input{Name: again.Addr + " labels", From: again, Output: "labels"})
+			}
 		}
 		n.Inputs = append(n.Inputs, graph.Input{Name: b.scores[i].node.Addr, From: s.node, Output: "score"})
 	}

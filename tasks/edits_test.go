@@ -49,6 +49,8 @@ method "spherical_kmeans" {
 }
 method "pca_kmeans" {
 }
+method "tfidf_kmeans" {
+}
 method "sae_topk" {
 }
 method "gmm" {
@@ -69,7 +71,7 @@ grid {
 grid {
   models   = [model.m]
   layers   = [1]
-  methods  = ["sae_topk", "gmm", "pca_gmm", "agglomerative", "pca_agglomerative"]
+  methods  = ["sae_topk", "gmm", "pca_gmm", "agglomerative", "pca_agglomerative", "random", "tfidf_kmeans", "category"]
   clusters = [5]
 }
 evaluator "titler" {
@@ -231,6 +233,7 @@ func edits(dir string) []edit {
 		{setting: "grid[0].layers", old: "layers   = [0]\n", new: "layers = [0, 1]\n", changes: []string{report}},
 		{setting: "grid[0].methods", old: `["spherical_kmeans"]`, new: `["spherical_kmeans", "pca_kmeans"]`, changes: []string{report}},
 		{setting: "grid[0].clusters", old: "[2]", new: "[2, 4]", changes: []string{report}},
+		{setting: "grid[0].seeds", old: "clusters = [2]", new: "clusters = [2]\nseeds = [42, 43, 44]", changes: []string{report}},
 
 		{setting: "evaluator.titler.provider", old: "provider              = \"openai\"", new: "provider = \"lexical\"\n}\nlocals {", changes: []string{"submit-titles", "await-titles", report}},
 		{setting: "evaluator.titler.model", old: `"titler-1"`, new: `"titler-2"`, changes: []string{"submit-titles", "await-titles", report}},

@@ -246,7 +246,7 @@ func rebuildTrain(g *given) (graph.Task, error) {
 	if !ok || m.Fit == nil {
 		return nil, fmt.Errorf("this release has no method %q", name)
 	}
-	t := &train{study: &studies.Study{Seed: g.seed()}, method: m, k: g.whole("clusters").V, prep: g.prep()}
+	t := &train{method: m, seed: g.seed(), k: g.whole("clusters").V, prep: g.prep()}
 	for _, o := range m.Options {
 		opt := option{name: o.Name}
 		switch o.Kind {

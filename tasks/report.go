@@ -168,7 +168,7 @@ func (t *report) model(job *graph.Job, m *material) (*labelled, error) {
 // results gathers the scores: one result per model, layer, method, titles and
 // judge, with its clusterings by size.
 func (t *report) results(ctx context.Context, job *graph.Job, d *result.Data, data map[string]*labelled) error {
-	index := map[string]int{}
+	index, compared := map[string]int{}, newComparison()
 	for _, s := range t.scores {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -191,13 +191,14 @@ func (t *report) results(ctx context.Context, job *graph.Job, d *result.Data, da
 		if err := readJSON(job, s.node.Addr, &size); err != nil {
 			return err
 		}
-		c, err := t.clustering(job, s, data[s.mat.label])
+		c, err := t.clustering(job, s, data[s.mat.label], compared)
 		if err != nil {
 			return err
 		}
 		d.Results[i].R.ResultsByClusterSize[strconv.Itoa(s.k)] = size
 		d.Results[i].Clusterings = append(d.Results[i].Clusterings, c)
 	}
+	d.Agreement = compared.agreement()
 	for i := range d.Results {
 		r := &d.Results[i]
 		r.R.BestCluster = judge.Best(r.R.ResultsByClusterSize)
@@ -214,7 +215,7 @@ func whoAnswers(e *studies.Evaluator) string {
 }
 
 // clustering gathers what the page shows of one clustering beside its scores.
-func (t *report) clustering(job *graph.Job, s scored, l *labelled) (result.Clustering, error) {
+func (t *report) clustering(job *graph.Job, s scored, l *labelled, compared *comparison) (result.Clustering, error) {
 	out := result.Clustering{K: s.k, Address: strings.TrimSuffix(s.train.Addr, "/train")}
 	c, err := readLabels(job, s.train.Addr+" "+labelsOutput(s.eval), l.sentences)
 	if err != nil {
@@ -225,7 +226,10 @@ func (t *report) clustering(job *graph.Job, s scored, l *labelled) (result.Clust
 		return out, err
 	}
 	out.Sizes, out.CentroidCosine, out.Backend = info.Sizes, info.Cosines, info.Backend
-	out.RowsDiffer = info.RowsDiffer
+	out.RowsDiffer, out.Quality = info.RowsDiffer, info.Quality
+	if out.Stability, err = compared.stability(job, s, c.labels); err != nil {
+		return out, err
+	}
 	if labelsOutput(s.eval) == "predicted" { // these are what is shown
 		out.Sizes = make([]int, s.k)
 		for cluster, rows := range c.members {

@@ -74,6 +74,7 @@ func (t *score) Run(ctx context.Context, job *graph.Job) error {
 		reps[i] = judge.Score(inputs[i])
 	}
 	result := judge.Summarize(reps)
+	result.Quality = info.Quality
 	raw, err := json.Marshal(result)
 	if err != nil {
 		return err

@@ -51,13 +51,13 @@ var (
 	kindRows         = Kind{"rows", "1", "join the shards of a layer and their mean vector"}
 	kindPCA          = Kind{"pca", "1", "principal components of a layer's rows"}
 	kindLinkage      = Kind{"linkage", "1", "the tree of an agglomerative clustering, for every size"}
-	kindTrain        = Kind{"train", "2", "fit one clustering"}
+	kindTrain        = Kind{"train", "3", "fit one clustering"}
 	kindSubmitTitles = Kind{"submit-titles", "1", "write the requests that name the clusters"}
 	kindAwaitTitles  = Kind{"await-titles", "1", "collect the names"}
 	kindSubmitEval   = Kind{"submit-eval", "1", "write the requests that grade the clustering"}
 	kindAwaitEval    = Kind{"await-eval", "1", "collect the grades"}
-	kindScore        = Kind{"score", "1", "compute every metric of one clustering"}
-	kindReport       = Kind{"report", "1", "result files, figures and the page"}
+	kindScore        = Kind{"score", "2", "compute every metric of one clustering"}
+	kindReport       = Kind{"report", "2", "result files, figures and the page"}
 )
 
 // Kinds lists every kind in the order in which a study runs them.

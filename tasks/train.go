@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"clusterflow/cache"
@@ -21,9 +22,9 @@ import (
 // hidden], activation_mean f32 [hidden], the method's parameters, and for methods
 // on principal components the projection; "info", JSON of TrainInfo.
 type train struct {
-	study   *studies.Study
 	method  cluster.Method
 	options []option // every option of the method, with its value
+	seed    studies.Value[int64]
 	k       int
 	kAt     string // where the number of clusters stands in the study
 	prep    preparation
@@ -46,6 +47,12 @@ type TrainInfo struct {
 	Info          map[string]float64 `json:"info"`        // iterations, inertia, …
 	RowsDiffer    int                `json:"rows_differ"` // sentences to which the model's own predict gives another label; -1: it has none
 	Backend       string             `json:"backend"`     // what computed it
+
+	// Quality holds the measures that the labels have: silhouette,
+	// calinski_harabasz and davies_bouldin of the prepared rows, and
+	// category_nmi, the normalised mutual information with the dataset's own
+	// categories.
+	Quality map[string]float64 `json:"quality"`
 }
 
 func (t *train) Kind() string { return kindTrain.Name }
@@ -59,7 +66,7 @@ func (t *train) Params() []cache.Line {
 	var p params
 	p.add("method", t.method.Name, "")
 	p.add("clusters", t.k, t.kAt)
-	set(&p, "seed", t.study.Seed)
+	set(&p, "seed", t.seed)
 	t.prep.add(&p)
 	for _, o := range t.options {
 		p.add(o.name, o.value, o.origin)
@@ -73,11 +80,22 @@ func (t *train) Run(ctx context.Context, job *graph.Job) error {
 		return err
 	}
 	in := cluster.Input{
-		X: x, K: t.k, Options: map[string]any{}, Seed: t.study.Seed.V, Threads: job.Threads,
+		X: x, K: t.k, Options: map[string]any{}, Seed: t.seed.V, Threads: job.Threads,
 		Progress: steps(job, "iterations"),
 	}
 	for _, o := range t.options {
 		in.Options[o.name] = o.value
+	}
+	sentences, err := readInput[Sentence](job, "sentences")
+	if err != nil {
+		return err
+	}
+	groups := categories(sentences)
+	if t.method.Space == "text" {
+		in.Groups = groups
+		for _, s := range sentences {
+			in.Texts = append(in.Texts, s.Text)
+		}
 	}
 	if t.method.Space == "pca" {
 		coords, err := readTensors(job, "coords", "coords")
@@ -132,6 +150,7 @@ func (t *train) Run(ctx context.Context, job *graph.Job) error {
 	for _, l := range m.Labels {
 		info.Sizes[l]++
 	}
+	info.Quality = t.quality(x, m.Labels, groups, job.Threads)
 	raw, err := json.Marshal(info)
 	if err != nil {
 		return err
@@ -140,6 +159,37 @@ func (t *train) Run(ctx context.Context, job *graph.Job) error {
 		job.Note(name, text(m.Info[name]))
 	}
 	return job.Put("info", raw)
+}
+
+// quality measures the labels.
+func (t *train) quality(x linalg.Matrix, labels []int32, groups []string, threads int) map[string]float64 {
+	q := cluster.Measure(x, labels, t.k, sampleSeed, threads)
+	all := map[string]float64{"silhouette": q.Silhouette, "calinski_harabasz": q.CalinskiHarabasz, "davies_bouldin": q.DaviesBouldin}
+	own, place := make([]int32, len(groups)), map[string]int32{}
+	for i, g := range groups {
+		if _, ok := place[g]; !ok {
+			place[g] = int32(len(place))
+		}
+		own[i] = place[g]
+	}
+	if len(place) > 1 {
+		all["category_nmi"] = cluster.Agree(labels, own).NMI
+	}
+	maps.DeleteFunc(all, func(_ string, v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })
+	return all
+}
+
+// sampleSeed draws the rows of which silhouettes are taken: the same ones for
+// every method, size and seed.
+const sampleSeed = 0
+
+// categories are the dataset's own of each sentence.
+func categories(sentences []Sentence) []string {
+	out := make([]string, len(sentences))
+	for i, s := range sentences {
+		out[i] = s.Category
+	}
+	return out
 }
 
 // tensors are what the model predicts from.

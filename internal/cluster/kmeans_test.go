@@ -66,6 +66,12 @@ func inputFor(t *testing.T, m Method, x linalg.Matrix, k, threads int) Input {
 		}
 		in.Coords = p.Transform(x, threads)
 	}
+	if m.Space == "text" {
+		for i := range x.Rows {
+			in.Texts = append(in.Texts, fmt.Sprintf("so word%d then word%d makes word%d", i%7, i%5, i%11))
+			in.Groups = append(in.Groups, fmt.Sprint("topic ", i%3))
+		}
+	}
 	if m.Shared == "linkage" {
 		points := x
 		if m.Space == "pca" {
@@ -85,7 +91,7 @@ func fitted() []Method {
 
 // kmeansMethods are those of which a label is the nearest centre.
 func kmeansMethods() []Method {
-	return slices.DeleteFunc(fitted(), func(m Method) bool { return !strings.HasSuffix(m.Name, "kmeans") })
+	return slices.DeleteFunc(fitted(), func(m Method) bool { return m.Null || !strings.HasSuffix(m.Name, "kmeans") })
 }
 
 func TestFitFindsBlobs(t *testing.T) {
@@ -379,7 +385,7 @@ func TestMethods(t *testing.T) {
 	var names []string
 	for _, m := range Methods {
 		names = append(names, m.Name)
-		if m.Doc == "" || m.Version == "" || m.Space != "rows" && m.Space != "pca" {
+		if m.Doc == "" || m.Version == "" || !slices.Contains([]string{"rows", "pca", "text"}, m.Space) {
 			t.Errorf("method %s: %+v", m.Name, m)
 		}
 		all, err := m.Complete(nil)
@@ -391,7 +397,7 @@ func TestMethods(t *testing.T) {
 			t.Errorf("method %s: %v %v", m.Name, again, err)
 		}
 	}
-	want := []string{"spherical_kmeans", "pca_kmeans", "gmm", "pca_gmm", "agglomerative", "pca_agglomerative", "sae_topk"}
+	want := []string{"spherical_kmeans", "pca_kmeans", "gmm", "pca_gmm", "agglomerative", "pca_agglomerative", "sae_topk", "random", "tfidf_kmeans", "category"}
 	if !slices.Equal(names, want) {
 		t.Errorf("methods %v, want %v", names, want)
 	}
@@ -406,6 +412,12 @@ func TestPredictTrainingRows(t *testing.T) {
 	x, _ := blobs(linalg.Rand(3, "blobs"), 6, 150, 120, 0.8)
 	x = unit(t, x)
 	for _, m := range fitted() {
+		if m.Null {
+			if _, err := Predict(m.Name, nil, x, 1); err == nil {
+				t.Errorf("%s predicts from activations", m.Name)
+			}
+			continue
+		}
 		in := inputFor(t, m, x, 8, 2)
 		model, err := m.Fit(t.Context(), in)
 		if err != nil {

@@ -28,7 +28,9 @@ type Option struct {
 // Method is one way to cluster rows.
 type Method struct {
 	Name, Doc string
-	Space     string // what Fit is given as coordinates: "rows" (none but X) or "pca"
+	Space     string // what Fit is given as coordinates: "rows" (none but X), "pca" or "text" (texts and groups)
+	Null      bool   // made without the activations, for comparison
+	Unseeded  bool   // every seed gives the same result
 	Shared    string // what the method shares with other fits: "", "pca" or "linkage"
 	Options   []Option
 	Version   string // changes whenever the same input can give another result
@@ -46,6 +48,8 @@ type Method struct {
 type Input struct {
 	X        linalg.Matrix // [N, d] prepared rows
 	Coords   linalg.Matrix // [N, p] their PCA coordinates, for methods of the space "pca"
+	Texts    []string      // [N] the sentences, for methods of the space "text"
+	Groups   []string      // [N] the dataset's category of each, for methods of the space "text"; "" for none
 	Tree     *Dendrogram   // of the rows, or of the coordinates, for methods that share a linkage
 	K        int           // clusters, 1 to N
 	Options  map[string]any
@@ -88,6 +92,10 @@ var saeOptions = []Option{
 	{Name: "patience", Kind: "int", Default: int64(10), Min: 1, Max: 1e6, Doc: "epochs without a better mean loss before training stops"},
 }
 
+var tfidfOptions = append([]Option{
+	{Name: "terms", Kind: "int", Default: int64(2000), Min: 1, Max: 1e6, Doc: "terms at most, the most frequent ones"},
+}, kmeansOptions...)
+
 // Methods lists every method, in the order in which reports show them.
 var Methods = []Method{
 	{
@@ -112,17 +120,29 @@ var Methods = []Method{
 	},
 	{
 		Name: "agglomerative", Doc: "average linkage on the cosine distance of the unit rows",
-		Space: "rows", Shared: "linkage", Version: "1", Fit: fitAgglomerative,
+		Space: "rows", Shared: "linkage", Unseeded: true, Version: "1", Fit: fitAgglomerative,
 		Predict: nearestByCosine("centers"),
 	},
 	{
 		Name: "pca_agglomerative", Doc: "average linkage on the cosine distance of the PCA coordinates",
-		Space: "pca", Shared: "linkage", Version: "1", Fit: fitAgglomerative,
+		Space: "pca", Shared: "linkage", Unseeded: true, Version: "1", Fit: fitAgglomerative,
 		Predict: nearestByCosine("pca_centers"),
 	},
 	{
 		Name: "sae_topk", Doc: "sparse autoencoder whose latents are the clusters",
 		Space: "rows", Version: "1", Options: saeOptions, Fit: fitSAE, Predict: predictSAE,
+	},
+	{
+		Name: "random", Doc: "labels at random, clusters of equal sizes",
+		Space: "text", Null: true, Version: "1", Fit: fitRandom,
+	},
+	{
+		Name: "tfidf_kmeans", Doc: "spherical k-means on the words of the sentences, weighted by TF-IDF",
+		Space: "text", Null: true, Options: tfidfOptions, Version: "1", Fit: fitTFIDF,
+	},
+	{
+		Name: "category", Doc: "the dataset's own categories, the most frequent first, the rest in the last cluster",
+		Space: "text", Null: true, Unseeded: true, Version: "1", Fit: fitCategory,
 	},
 }
 

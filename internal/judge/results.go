@@ -26,6 +26,9 @@ type SizeResult struct {
 	// NormalizedScore is this clustering's NormalizedScores cell; nil (absent)
 	// until somebody has compared it with the other cells of its model.
 	NormalizedScore *float64 `json:"normalized_score,omitempty"`
+	// Quality measures the clustering without a judge: silhouette,
+	// calinski_harabasz, davies_bouldin, category_nmi, where it has them.
+	Quality map[string]float64 `json:"quality,omitempty"`
 }
 
 // Stat summarises one metric over repetitions.

@@ -27,6 +27,9 @@ type Data struct {
 	// Notes are further remarks, shown near the settings.
 	Notes []string
 
+	// Agreement compares the methods of a layer at one size, each pair once.
+	Agreement []Agreement
+
 	Models []Model
 	// Results holds one entry per model, layer, method, titles and judge. The
 	// order decides the order of models and of pairs of titles and judge; the
@@ -99,6 +102,13 @@ type Clustering struct {
 	Converged  bool   // meaningful where Iterations > 0
 	RowsDiffer int    // rows whose predicted label is not the trained one; −1 when not computed
 
+	// Quality measures the trained labels without a judge: silhouette,
+	// calinski_harabasz, davies_bouldin, category_nmi; a measure that the labels
+	// do not have is absent.
+	Quality map[string]float64
+	// Stability compares fits with several seeds; nil where there is one.
+	Stability *Stability
+
 	// CentroidCosine is [K, K], cos(cᵢ, cⱼ); nil when not given. Rows of
 	// clusters without a centre may hold NaN.
 	CentroidCosine [][]float64
@@ -108,6 +118,21 @@ type Clustering struct {
 	// Traces are whole thinking texts cut into their sentences. The page shows
 	// them for the clusterings whose details it holds.
 	Traces []Trace
+}
+
+// Stability is how much fits of one method and size with other seeds agree.
+type Stability struct {
+	Seeds    int     // that were compared, at least 2
+	ARI, AMI float64 // means over all pairs: adjusted Rand index, adjusted mutual information
+}
+
+// Agreement is how much two methods agree on the rows of a layer.
+type Agreement struct {
+	Model string // Model.Label
+	Layer int
+	K     int
+	A, B  string // the methods, in the order of the results
+	ARI   float64
 }
 
 // Example is one sentence of a cluster.

@@ -91,7 +91,8 @@ func makeData(s sample) Data {
 
 func makeClustering(rng *rand.Rand, s sample, k int, level float64, layer int, method, model string) (judge.SizeResult, Clustering) {
 	cl := Clustering{K: k, Address: fmt.Sprintf("%s/%d/%s/%d", model, layer, method, k),
-		Backend: "OpenBLAS 0.3.21 SKYLAKEX", Iterations: 12 + rng.IntN(60), Converged: true, RowsDiffer: rng.IntN(30)}
+		Backend: "OpenBLAS 0.3.21 SKYLAKEX", Iterations: 12 + rng.IntN(60), Converged: true, RowsDiffer: rng.IntN(30),
+		Quality: map[string]float64{"silhouette": 0.25, "calinski_harabasz": 1234.5678}, Stability: &Stability{Seeds: 3, ARI: 0.75, AMI: 0.625}}
 	for i := range k {
 		n := 20 + rng.IntN(160)
 		if i > 6 && rng.IntN(90) == 0 {

@@ -175,6 +175,11 @@ func trainingFacts(c *cell) []fact {
 	if t.RowsDiffer >= 0 {
 		f = append(f, fact{"Labels", plural(t.RowsDiffer, "row") + " would get another label by the model's own predict"})
 	}
+	for _, q := range qualities {
+		if x, ok := t.quality(q.Key); ok {
+			f = append(f, fact{q.Label, short(x)})
+		}
+	}
 	if n := c.empty(); n > 0 {
 		f = append(f, fact{"Empty clusters", strconv.Itoa(n)})
 	}

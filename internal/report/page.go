@@ -49,6 +49,8 @@ type pageView struct {
 	Scores     []scoreRow
 	MoreScores int
 	Training   []trainRow
+	Agreement  []agreementView
+	Qualities  []struct{ Key, Label, Short, Doc string }
 	MoreTrain  int
 	Answers    []answerRow
 	Failures   []failureRow
@@ -75,6 +77,7 @@ type scoreValue struct{ Mean, Half string }
 type trainRow struct {
 	Model, Method, Fit, Backend, Differ string
 	Layer, K, Empty                     int
+	Quality                             []string // one per quality measure
 }
 
 type answerRow struct {
@@ -131,7 +134,7 @@ func renderPage(d Data, bs []*board, files []File) ([]byte, error) {
 		return nil, err
 	}
 	v := &pageView{D: d, Title: d.Study + ": clusterflow report", CSS: template.CSS(css), JS: template.JS(js),
-		Several: len(bs) > 1, Metrics: metrics}
+		Several: len(bs) > 1, Metrics: metrics, Qualities: qualities}
 	for i := range 12 {
 		v.Viridis = append(v.Viridis, hex(gradient((float64(i)+0.5)/12)))
 	}
@@ -142,6 +145,7 @@ func renderPage(d Data, bs []*board, files []File) ([]byte, error) {
 	v.boards(bs, links)
 	v.summary(bs)
 	v.tables(bs, links)
+	v.agreements(d)
 	v.fileList(files)
 	var out bytes.Buffer
 	if err := tmpl.Execute(&out, v); err != nil {

@@ -280,6 +280,13 @@ func (v *pageView) tables(bs []*board, links map[*cell]string) {
 				row.Fit += ", not converged"
 			}
 		}
+		for _, q := range qualities {
+			shown := "–"
+			if x, ok := t.quality(q.Key); ok {
+				shown = short(x)
+			}
+			row.Quality = append(row.Quality, shown)
+		}
 		v.Training = append(v.Training, row)
 	}
 }

@@ -19,7 +19,7 @@ import (
 //   - vars/{method}_results_{model_id}_layer{layer}.json, the reference's result
 //     files; for a second pair of titles and judge under vars/{titles}-{judge}/,
 //     and for a second block of the same model_id under vars/{label}/;
-//   - scores.csv, clusters.csv, training.csv;
+//   - scores.csv, clusters.csv, training.csv, agreement.csv;
 //   - figures/*.pdf and *.svg, as far as figures ("pdf", "svg") names them;
 //   - index.html, which needs none of the others.
 //
@@ -43,6 +43,7 @@ func Render(ctx context.Context, d Data, figures []string) ([]File, error) {
 		{"scores.csv", scoreRows(bs)},
 		{"clusters.csv", clusterRows(bs)},
 		{"training.csv", trainingRows(bs)},
+		{"agreement.csv", agreementRows(d)},
 	} {
 		var b bytes.Buffer
 		w := csv.NewWriter(&b)
@@ -228,6 +229,9 @@ func clusterSize(c *cell, id string, fallback int) int {
 // trainingRows is one row per clustering: how it was trained and what came out.
 func trainingRows(bs []*board) [][]string {
 	rows := [][]string{{"model", "model_id", "layer", "method", "clusters", "address", "backend", "iterations", "converged", "rows_differ", "empty_clusters", "smallest", "largest"}}
+	for _, q := range qualities {
+		rows[0] = append(rows[0], q.Key)
+	}
 	seen := map[*Clustering]bool{}
 	type id struct {
 		model, method string
@@ -251,6 +255,14 @@ func trainingRows(bs []*board) [][]string {
 			}
 			if len(t.Sizes) > 0 {
 				row[10], row[11], row[12] = strconv.Itoa(c.empty()), strconv.Itoa(slices.Min(t.Sizes)), strconv.Itoa(slices.Max(t.Sizes))
+			}
+			for _, q := range qualities {
+				v, ok := t.quality(q.Key)
+				if !ok {
+					row = append(row, "")
+					continue
+				}
+				row = append(row, number(v))
 			}
 			rows = append(rows, row)
 		}

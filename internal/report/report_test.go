@@ -60,6 +60,7 @@ func paths(files map[string][]byte) []string {
 func TestFiles(t *testing.T) {
 	got := paths(render(t, makeData(small), "svg"))
 	want := []string{
+		"agreement.csv",
 		"clusters.csv",
 		"figures/pca_kmeans_tiny_layer2_metrics.svg",
 		"figures/pca_kmeans_tiny_layer5_metrics.svg",
@@ -476,6 +477,7 @@ func TestSparse(t *testing.T) {
 func TestTables(t *testing.T) {
 	d := makeData(small)
 	d.Results[0].Clusterings[0].Sizes[1] = 0
+	d.Agreement = []Agreement{{"tiny", 5, 8, "spherical_kmeans", "pca_kmeans", 0.5}, {"tiny", 5, 3, "spherical_kmeans", "pca_kmeans", 0.25}}
 	delete(d.Results[0].R.ResultsByClusterSize["3"].AllResults[0].DetailedResults, "1")
 	files := render(t, d)
 	read := func(name string) [][]string {
@@ -506,6 +508,15 @@ func TestTables(t *testing.T) {
 	}
 	if training := read("training.csv"); len(training)-1 != 12 || training[1][10] != "1" {
 		t.Errorf("training.csv: %d rows, first %v", len(training)-1, training[1])
+	} else if got, want := training[1][13:], []string{"0.25", "1234.5678", "", "", "0.75", "0.625"}; !slices.Equal(got, want) {
+		t.Errorf("training.csv: quality %v, want %v", got, want)
+	}
+	if !strings.Contains(string(files["index.html"]), "<td>0.375</td>") {
+		t.Error("the page lacks the methods' mean agreement over sizes")
+	}
+	want = []string{"tiny", "5", "8", "spherical_kmeans", "pca_kmeans", "0.5"}
+	if agreement := read("agreement.csv"); len(agreement) != 3 || !slices.Equal(agreement[1], want) {
+		t.Errorf("agreement.csv: %v, want %v", agreement, want)
 	}
 }
 
