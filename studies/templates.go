@@ -25,6 +25,7 @@ func Templates() []Shipped {
 			with: []string{"demo/traces.json", "demo/kinds.jsonl"},
 		},
 		{Name: "r1-llama-8b", File: "r1-llama-8b.hcl", Doc: "a real study: DeepSeek-R1-Distill-Llama-8B, judged by GPT-4o"},
+		{Name: "r1-1.5b", File: "r1-1.5b.hcl", Doc: "the reference study, whole: seven methods, ten sizes, six layers of DeepSeek-R1-Distill-Qwen-1.5B"},
 		{Name: "models", File: "models.hcl", Doc: "several models side by side, with variables, locals and for"},
 	}
 }

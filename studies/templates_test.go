@@ -14,6 +14,7 @@ import (
 var lacking = map[string]map[string]string{
 	"demo":        nil,
 	"r1-llama-8b": {"data/responses_deepseek-r1-distill-llama-8b.json": "[]"},
+	"r1-1.5b":     {"data/responses_deepseek-r1-distill-qwen-1.5b.json": "[]"},
 	"models": {
 		"data/responses_deepseek-r1-distill-llama-8b.json":   "[]",
 		"data/responses_deepseek-r1-distill-qwen-1.5b.json":  "[]",
@@ -41,7 +42,7 @@ func TestTemplatesAreRight(t *testing.T) {
 			}
 			dir := write(t, files)
 			path := filepath.Join(dir, tmpl.File)
-			s := load(t, path, Options{})
+			s := load(t, path, Options{Methods: everyMethod()})
 			if s.Name.V != tmpl.Name {
 				t.Errorf("the study's name is %q", s.Name.V)
 			}
@@ -63,6 +64,19 @@ func TestTemplatesAreRight(t *testing.T) {
 	if Template("nothing") != nil {
 		t.Error("an unknown template has files")
 	}
+}
+
+// everyMethod are the methods that shipped studies may name, with the options
+// that they set.
+func everyMethod() []MethodSpec {
+	var all []MethodSpec
+	for _, name := range []string{
+		"spherical_kmeans", "pca_kmeans", "gmm", "pca_gmm", "agglomerative", "pca_agglomerative", "sae_topk",
+		"random", "tfidf_kmeans", "category",
+	} {
+		all = append(all, MethodSpec{Name: name, Available: true, Options: []OptionSpec{{Name: "n_init", Kind: "int", Default: int64(1), Min: 1, Max: 1000}}})
+	}
+	return all
 }
 
 func TestLlamaOffline(t *testing.T) {
