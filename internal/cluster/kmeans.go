@@ -14,7 +14,8 @@ import (
 // Arthur and Vassilvitskii (k-means++, SODA 2007) in its greedy form; its
 // stopping rule and its treatment of empty clusters are scikit-learn's.
 type kmeans struct {
-	x       linalg.Matrix // [N, d] points, near the origin
+	given   linalg.Matrix // [N, d] the caller's points
+	x       linalg.Matrix // [N, d] the same, near the origin
 	norms   []float64     // [N] ‖x‖²
 	mean    []float64     // [d] what was subtracted from the caller's points, nil for nothing
 	spread  float64       // mean variance of a feature
@@ -38,7 +39,7 @@ func newKMeans(points linalg.Matrix, k, threads int) (*kmeans, error) {
 	if k < 1 || k > points.Rows {
 		return nil, fmt.Errorf("%d clusters of %d rows: the number of clusters must be from 1 to the number of rows", k, points.Rows)
 	}
-	s := &kmeans{x: points, k: k, threads: threads}
+	s := &kmeans{given: points, x: points, k: k, threads: threads}
 	if err := s.takeNorms(); err != nil {
 		return nil, err
 	}
@@ -174,15 +175,23 @@ func (s *kmeans) advance(d *descent, maxIter int, tol float64, report func(start
 	return true
 }
 
-// end is the result of a start, in the caller's coordinates.
+// end is the result of a start, in the caller's coordinates. Moving centres
+// there rounds them, so that a point between two of them may change sides:
+// labels are those that the centres that are kept give.
 func (s *kmeans) end(d *descent) *partition {
+	if s.mean != nil {
+		for c := range s.k {
+			for j, m := range s.mean {
+				d.centers.Row(c)[j] = float32(float64(d.centers.Row(c)[j]) + m)
+			}
+		}
+		back := &kmeans{given: s.given, x: s.given, k: s.k, threads: s.threads}
+		back.takeNorms() // finite: newKMeans took them before
+		back.assign([]*descent{d})
+		d.labels, s = d.next, back
+	}
 	for _, distance := range s.distancesTo(d.centers, d.labels) {
 		d.out.inertia += distance
-	}
-	for c := range s.k {
-		for j, m := range s.mean {
-			d.centers.Row(c)[j] = float32(float64(d.centers.Row(c)[j]) + m)
-		}
 	}
 	d.out.labels, d.out.centers = d.labels, d.centers
 	return &d.out

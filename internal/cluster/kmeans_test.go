@@ -406,6 +406,38 @@ func TestMethods(t *testing.T) {
 	}
 }
 
+// Far from the origin centres are rounded when they go back there; what is
+// stored must still agree.
+func TestLabelsAgreeWithStoredCentres(t *testing.T) {
+	const n, d = 3000, 24
+	x := linalg.NewMatrix(n, d)
+	rng := linalg.Rand(5, "far rows")
+	for i := range n {
+		for j := range x.Row(i) {
+			x.Row(i)[j] = 4096 + float32(rng.NormFloat64())/512 // a few units in the last place
+		}
+	}
+	s, err := newKMeans(x, 12, 2)
+	if err != nil || s.mean == nil {
+		t.Fatalf("rows far from the origin were not moved: %v", err)
+	}
+	first, err := s.seed(t.Context(), rng)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.lloyd(t.Context(), first, 50, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range p.labels {
+		for c := range p.centers.Rows {
+			if squaredDistance(x.Row(i), p.centers.Row(c)) < squaredDistance(x.Row(i), p.centers.Row(int(l))) {
+				t.Fatalf("row %d is labelled %d and nearer to %d", i, l, c)
+			}
+		}
+	}
+}
+
 // What a model predicts for the rows that it was fitted to are its own labels,
 // agglomerative ones aside.
 func TestPredictTrainingRows(t *testing.T) {

@@ -100,12 +100,12 @@ var tfidfOptions = append([]Option{
 var Methods = []Method{
 	{
 		Name: "spherical_kmeans", Doc: "k-means on the unit rows; centres scaled to unit length",
-		Space: "rows", Options: kmeansOptions, Version: "1", Fit: fitSphericalKMeans,
+		Space: "rows", Options: kmeansOptions, Version: "2", Fit: fitSphericalKMeans,
 		Predict: nearestOfTensor("kmeans_centers"),
 	},
 	{
 		Name: "pca_kmeans", Doc: "k-means on the PCA coordinates; centres are the means of the rows",
-		Space: "pca", Shared: "pca", Options: kmeansOptions, Version: "1", Fit: fitPCAKMeans,
+		Space: "pca", Shared: "pca", Options: kmeansOptions, Version: "2", Fit: fitPCAKMeans,
 		Predict: nearestOfTensor("pca_centers"),
 	},
 	{
@@ -138,7 +138,7 @@ var Methods = []Method{
 	},
 	{
 		Name: "tfidf_kmeans", Doc: "spherical k-means on the words of the sentences, weighted by TF-IDF",
-		Space: "text", Null: true, Options: tfidfOptions, Version: "1", Fit: fitTFIDF,
+		Space: "text", Null: true, Options: tfidfOptions, Version: "2", Fit: fitTFIDF,
 	},
 	{
 		Name: "category", Doc: "the dataset's own categories, the most frequent first, the rest in the last cluster",
