@@ -106,8 +106,7 @@ type layerNodes struct {
 	prep      preparation
 	sentences *graph.Node
 	rows      *graph.Node
-	pca       *graph.Node            // nil until a method asks for it
-	linkages  map[string]*graph.Node // by space; made when a method asks
+	shared    map[string]*graph.Node // pca and linkage nodes by name; made when a method asks
 	attrs     []graph.Attr
 }
 
@@ -297,10 +296,11 @@ func (b *builder) train(addr string, c *cell, seed studies.Value[int64], g *stud
 		Need: graph.Need{Threads: 1, Memory: 3 * matrix}, Disk: int64(k) * int64(ln.mat.hidden) * 4,
 	}
 	if m.Space == "pca" {
-		n.Inputs = append(n.Inputs, graph.Input{Name: "coords", From: b.pca(ln), Output: "coords"}, graph.Input{Name: "pca", From: b.pca(ln), Output: "pca"})
+		pca := b.pca(ln, m)
+		n.Inputs = append(n.Inputs, graph.Input{Name: "coords", From: pca, Output: "coords"}, graph.Input{Name: "pca", From: pca, Output: "pca"})
 	}
 	if m.Shared == "linkage" {
-		n.Inputs = append(n.Inputs, graph.Input{Name: "tree", From: b.linkage(ln, m.Space), Output: "tree"})
+		n.Inputs = append(n.Inputs, graph.Input{Name: "tree", From: b.linkage(ln, m), Output: "tree"})
 	}
 	if name == "tfidf_kmeans" {
 		for _, o := range b.options(m) {
@@ -312,48 +312,79 @@ func (b *builder) train(addr string, c *cell, seed studies.Value[int64], g *stud
 	return b.add(n)
 }
 
-// pca is the layer's shared principal components, added when first asked for.
-func (b *builder) pca(ln *layerNodes) *graph.Node {
-	if ln.pca == nil {
+// components is the number of principal components that a method works on.
+func (b *builder) components(m cluster.Method) (n int, at string) {
+	for _, o := range b.options(m) {
+		if v, ok := o.value.(int64); ok && o.name == cluster.ComponentsOption {
+			return int(v), o.origin
+		}
+	}
+	return cluster.PCAComponents, ""
+}
+
+// pcaName is "pca", or "pca-50" with another number of components than the
+// default.
+func pcaName(components int) string {
+	if components == cluster.PCAComponents {
+		return "pca"
+	}
+	return "pca-" + strconv.Itoa(components)
+}
+
+// share returns the layer's node of that name, made when first asked for.
+func (ln *layerNodes) share(name string, make func() *graph.Node) *graph.Node {
+	if n := ln.shared[name]; n != nil {
+		return n
+	}
+	if ln.shared == nil {
+		ln.shared = map[string]*graph.Node{}
+	}
+	ln.shared[name] = make()
+	return ln.shared[name]
+}
+
+// pca is the layer's principal components, as many as a method asks for.
+func (b *builder) pca(ln *layerNodes, m cluster.Method) *graph.Node {
+	components, at := b.components(m)
+	name := pcaName(components)
+	return ln.share(name, func() *graph.Node {
 		matrix := int64(ln.mat.sentences) * int64(ln.mat.hidden) * 4
 		side := int64(min(ln.mat.sentences, ln.mat.hidden)) // of the matrix that is decomposed
-		ln.pca = b.add(&graph.Node{
-			Addr: fmt.Sprintf("%s/%d/pca", ln.mat.label, ln.layer), Stage: StageShared, Attrs: ln.attrs, Task: &pca{ln.prep},
+		return b.add(&graph.Node{
+			Addr: fmt.Sprintf("%s/%d/%s", ln.mat.label, ln.layer, name), Stage: StageShared, Attrs: ln.attrs,
+			Task: &pca{components, at, ln.prep},
 			Inputs: []graph.Input{
 				{Name: "activations", From: ln.rows, Output: "activations"},
 				{Name: "sentences", From: ln.sentences, Output: "sentences"},
 			},
 			Need: graph.Need{Threads: 1 << 16, Memory: 3*matrix + 3*side*side*8},
-			Disk: int64(ln.mat.sentences) * cluster.PCAComponents * 4,
+			Disk: int64(ln.mat.sentences) * int64(components) * 4,
 		})
-	}
-	return ln.pca
+	})
 }
 
-// linkage is the tree of the layer's rows or coordinates, added when first asked
-// for.
-func (b *builder) linkage(ln *layerNodes, space string) *graph.Node {
-	if n := ln.linkages[space]; n != nil {
-		return n
+// linkage is the tree of the layer's rows or of their coordinates.
+func (b *builder) linkage(ln *layerNodes, m cluster.Method) *graph.Node {
+	name := "linkage"
+	components, _ := b.components(m)
+	if m.Space == "pca" {
+		name = pcaName(components) + "-linkage"
 	}
-	rows, width, name := int64(ln.mat.sentences), int64(ln.mat.hidden), "linkage"
-	inputs := []graph.Input{
-		{Name: "activations", From: ln.rows, Output: "activations"},
-		{Name: "sentences", From: ln.sentences, Output: "sentences"},
-	}
-	if space == "pca" {
-		width, name = min(rows, width, cluster.PCAComponents), "pca-linkage"
-		inputs = []graph.Input{{Name: "coords", From: b.pca(ln), Output: "coords"}, inputs[1]}
-	}
-	n := b.add(&graph.Node{
-		Addr: fmt.Sprintf("%s/%d/%s", ln.mat.label, ln.layer, name), Stage: StageShared, Attrs: ln.attrs, Inputs: inputs,
-		Task: &linkage{space, ln.prep}, Need: graph.Need{Threads: 1 << 16, Memory: cluster.LinkageMemory(rows, width)}, Disk: rows * 12,
+	return ln.share(name, func() *graph.Node {
+		rows, width := int64(ln.mat.sentences), int64(ln.mat.hidden)
+		inputs := []graph.Input{
+			{Name: "activations", From: ln.rows, Output: "activations"},
+			{Name: "sentences", From: ln.sentences, Output: "sentences"},
+		}
+		if m.Space == "pca" {
+			width = min(rows, width, int64(components))
+			inputs = []graph.Input{{Name: "coords", From: b.pca(ln, m), Output: "coords"}, inputs[1]}
+		}
+		return b.add(&graph.Node{
+			Addr: fmt.Sprintf("%s/%d/%s", ln.mat.label, ln.layer, name), Stage: StageShared, Attrs: ln.attrs, Inputs: inputs,
+			Task: &linkage{m.Space, ln.prep}, Need: graph.Need{Threads: 1 << 16, Memory: cluster.LinkageMemory(rows, width)}, Disk: rows * 12,
+		})
 	})
-	if ln.linkages == nil {
-		ln.linkages = map[string]*graph.Node{}
-	}
-	ln.linkages[space] = n
-	return n
 }
 
 // options are all options of a method: the study's where it sets them, else

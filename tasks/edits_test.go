@@ -57,6 +57,8 @@ method "gmm" {
 }
 method "pca_gmm" {
 }
+method "pca_agglomerative" {
+}
 grid {
   models   = [model.m]
   layers   = [0]

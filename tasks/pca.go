@@ -16,7 +16,9 @@ import (
 // [p, hidden], mean f32 [hidden] and variance f32 [p]; "coords" with coords f32
 // [sentences, p].
 type pca struct {
-	prep preparation
+	components int
+	at         string // where their number stands in the study
+	prep       preparation
 }
 
 func (t *pca) Kind() string    { return kindPCA.Name }
@@ -24,7 +26,7 @@ func (t *pca) Version() string { return kindPCA.Version }
 
 func (t *pca) Params() []cache.Line {
 	var p params
-	p.add("components", cluster.PCAComponents, "")
+	p.add("components", t.components, t.at)
 	t.prep.add(&p)
 	return p.lines
 }
@@ -34,7 +36,7 @@ func (t *pca) Run(ctx context.Context, job *graph.Job) error {
 	if err != nil {
 		return err
 	}
-	proj, err := cluster.PCA(ctx, x, cluster.PCAComponents, job.Threads, steps(job, "steps"))
+	proj, err := cluster.PCA(ctx, x, t.components, job.Threads, steps(job, "steps"))
 	if err != nil {
 		return err
 	}

@@ -226,7 +226,9 @@ func rebuildRows(g *given) (graph.Task, error) {
 	return t, nil
 }
 
-func rebuildPCA(g *given) (graph.Task, error) { return &pca{g.prep()}, nil }
+func rebuildPCA(g *given) (graph.Task, error) {
+	return &pca{components: g.whole("components").V, prep: g.prep()}, nil
+}
 
 func rebuildLinkage(g *given) (graph.Task, error) {
 	space := g.word("space").V

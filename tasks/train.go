@@ -84,7 +84,9 @@ func (t *train) Run(ctx context.Context, job *graph.Job) error {
 		Progress: steps(job, "iterations"),
 	}
 	for _, o := range t.options {
-		in.Options[o.name] = o.value
+		if o.name != cluster.ComponentsOption { // the coordinates are of that many
+			in.Options[o.name] = o.value
+		}
 	}
 	sentences, err := readInput[Sentence](job, "sentences")
 	if err != nil {

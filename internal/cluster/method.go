@@ -67,8 +67,12 @@ type Model struct {
 }
 
 // PCAComponents is the number of principal components that methods of the
-// space "pca" work on, where rows and columns allow as many.
+// space "pca" work on by default, where rows and columns allow as many.
 const PCAComponents = 100
+
+// ComponentsOption is the option of methods of the space "pca" that says how many
+// coordinates Fit is to be given. Fit itself does not take it.
+const ComponentsOption = "components"
 
 var kmeansOptions = []Option{
 	{Name: "n_init", Kind: "int", Default: int64(1), Min: 1, Max: 1000, Doc: "starts, of which the one with the lowest inertia is kept"},
@@ -96,6 +100,11 @@ var tfidfOptions = append([]Option{
 	{Name: "terms", Kind: "int", Default: int64(2000), Min: 1, Max: 1e6, Doc: "terms at most, the most frequent ones"},
 }, kmeansOptions...)
 
+// pcaOptions are the options of a method on principal components.
+func pcaOptions(own ...Option) []Option {
+	return append([]Option{{Name: ComponentsOption, Kind: "int", Default: int64(PCAComponents), Min: 1, Max: 1e5, Doc: "principal components, where rows and columns allow as many"}}, own...)
+}
+
 // Methods lists every method, in the order in which reports show them.
 var Methods = []Method{
 	{
@@ -105,7 +114,7 @@ var Methods = []Method{
 	},
 	{
 		Name: "pca_kmeans", Doc: "k-means on the PCA coordinates; centres are the means of the rows",
-		Space: "pca", Shared: "pca", Options: kmeansOptions, Version: "2", Fit: fitPCAKMeans,
+		Space: "pca", Shared: "pca", Options: pcaOptions(kmeansOptions...), Version: "2", Fit: fitPCAKMeans,
 		Predict: nearestOfTensor("pca_centers"),
 	},
 	{
@@ -115,7 +124,7 @@ var Methods = []Method{
 	},
 	{
 		Name: "pca_gmm", Doc: "Gaussian mixture with full covariances on the PCA coordinates",
-		Space: "pca", Shared: "pca", Options: mixtureOptions, Version: "1", Fit: fitPCAGMM,
+		Space: "pca", Shared: "pca", Options: pcaOptions(mixtureOptions...), Version: "1", Fit: fitPCAGMM,
 		Predict: predictMixture(true),
 	},
 	{
@@ -125,7 +134,7 @@ var Methods = []Method{
 	},
 	{
 		Name: "pca_agglomerative", Doc: "average linkage on the cosine distance of the PCA coordinates",
-		Space: "pca", Shared: "linkage", Unseeded: true, Version: "1", Fit: fitAgglomerative,
+		Space: "pca", Shared: "linkage", Unseeded: true, Options: pcaOptions(), Version: "1", Fit: fitAgglomerative,
 		Predict: nearestByCosine("pca_centers"),
 	},
 	{
