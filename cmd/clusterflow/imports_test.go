@@ -23,6 +23,7 @@ var imports = map[string][]string{
 	},
 	"bench/tokenize":  {"internal/llm"},
 	"bench/extract":   {"internal/linalg", "internal/llm"},
+	"bench/cluster":   {"internal/cluster", "internal/linalg"},
 	"bench/exactness": {"internal/cluster", "internal/linalg", "internal/llm"},
 	"bench/scale":     {"cache", "graph", "studies", "tasks"},
 	"cmd/clusterflow": {

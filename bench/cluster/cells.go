@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// cell is one fit of both sides.
+type cell struct {
+	Method  string  `json:"method"`
+	K       int     `json:"k"`
+	Seed    int64   `json:"seed"`
+	Starts  int     `json:"starts"` // asked for
+	Ours    side    `json:"ours"`
+	Peer    side    `json:"peer"`
+	Heights float64 `json:"heights,omitempty"` // agglomerative: the largest difference of a merge height
+	Moved   int     `json:"moved,omitempty"`   // agglomerative: rows in another cluster
+}
+
+// side is what one program did.
+type side struct {
+	Seconds    float64 `json:"seconds"` // of the fit, without what sizes can share
+	PCA        float64 `json:"pca,omitempty"`
+	Linkage    float64 `json:"linkage,omitempty"` // ours; the peer's is in its seconds
+	Iterations float64 `json:"iterations"`        // of the start that was kept, or epochs
+	Starts     int     `json:"starts"`
+	Gain       float64 `json:"gain"`
+	Peak       int64   `json:"peak"`              // bytes of memory
+	Stopped    bool    `json:"stopped,omitempty"` // after Seconds, unfinished
+}
+
+// alone is what one size takes if nothing is shared, with as many starts as
+// were asked for.
+func (s side) alone(starts int) float64 {
+	return s.PCA + s.Linkage + s.Seconds*float64(starts)/float64(s.Starts)
+}
+
+// comparable says whether the gains may be set side by side.
+func (c cell) comparable() bool { return !c.Peer.Stopped && c.Peer.Starts == c.Ours.Starts }
+
+func (c cell) String() string {
+	return fmt.Sprintf("%s k=%d seed %d: %.2f s, peer %.2f s; iterations %g, %g; gain %.6g, %.6g",
+		c.Method, c.K, c.Seed, c.Ours.alone(c.Starts), c.Peer.alone(c.Starts), c.Ours.Iterations, c.Peer.Iterations, c.Ours.Gain, c.Peer.Gain)
+}
+
+// in says whether the cell has been measured.
+func (c cell) in(cells []cell) bool {
+	for _, o := range cells {
+		if o.Method == c.Method && o.K == c.K && o.Seed == c.Seed && o.Starts == c.Starts {
+			return true
+		}
+	}
+	return false
+}
+
+// readCells reads one cell a line; no file has none.
+func readCells(path string) ([]cell, error) {
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	var cells []cell
+	dec := json.NewDecoder(bytes.NewReader(data))
+	for {
+		var c cell
+		if err := dec.Decode(&c); err == io.EOF {
+			return cells, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("%s: cell %d: %w", path, len(cells)+1, err)
+		}
+		cells = append(cells, c)
+	}
+}
+
+func (c cell) append(path string) error {
+	if path == "" {
+		return nil
+	}
+	line, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(line, '\n'))
+	return errors.Join(err, f.Close())
+}
