@@ -131,6 +131,10 @@ type tensor struct {
 }
 
 func writeTensors(job *graph.Job, output string, ts ...tensor) error {
+	return writeTensorsMeta(job, output, nil, ts...)
+}
+
+func writeTensorsMeta(job *graph.Job, output string, meta map[string]string, ts ...tensor) error {
 	return job.Write(output, func(w io.Writer) error {
 		specs := make([]linalg.TensorSpec, len(ts))
 		for i, t := range ts {
@@ -139,7 +143,7 @@ func writeTensors(job *graph.Job, output string, ts ...tensor) error {
 				specs[i].DType = "I32"
 			}
 		}
-		st, err := linalg.NewSafetensorsWriter(w, nil, specs)
+		st, err := linalg.NewSafetensorsWriter(w, meta, specs)
 		if err != nil {
 			return err
 		}
@@ -180,15 +184,25 @@ func (p preparation) add(ps *params) {
 }
 
 // prepared reads the activations of a job and centres and scales them:
-// X [sentences, hidden], and the mean [hidden] that was taken off.
-func (p preparation) prepared(job *graph.Job) (linalg.Matrix, []float32, error) {
+// X [sentences, hidden], and what was done to them.
+func (p preparation) prepared(job *graph.Job) (linalg.Matrix, rawRows, error) {
 	ts, err := readTensors(job, "activations", "activations", "mean")
 	if err != nil {
-		return linalg.Matrix{}, nil, err
+		return linalg.Matrix{}, rawRows{}, err
 	}
-	x, err := cluster.Prepare(ts[0], ts[1].Data, p.Center.V, p.Normalize.V, job.Threads)
+	x, norms, err := cluster.PrepareNorms(ts[0], ts[1].Data, p.Center.V, p.Normalize.V, job.Threads)
 	if err != nil {
-		return linalg.Matrix{}, nil, rowError(job, err)
+		return linalg.Matrix{}, rawRows{}, rowError(job, err)
 	}
-	return x, ts[1].Data, nil
+	sum := 0.0
+	for _, n := range norms {
+		sum += n
+	}
+	return x, rawRows{mean: ts[1].Data, norm: sum / float64(len(norms))}, nil
+}
+
+// rawRows are what is lost of rows that have been prepared.
+type rawRows struct {
+	mean []float32 // [hidden], of the layer
+	norm float64   // mean L2 norm of the rows, centred where they are to be, before they are scaled
 }

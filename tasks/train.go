@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 
 	"clusterflow/cache"
 	"clusterflow/graph"
@@ -19,8 +20,11 @@ import (
 // labels i32 [sentences], distances f32 [sentences] (to the own centre) and sizes
 // i32 [clusters]; "predicted", the same of the labels that the model's own
 // predict gives; "model", safetensors with labels, centers f32 [clusters,
-// hidden], activation_mean f32 [hidden], the method's parameters, and for methods
-// on principal components the projection; "info", JSON of TrainInfo.
+// hidden], activation_mean f32 [hidden], activation_norm f32 [1] (the mean norm of
+// the rows before they are scaled, by which a steering vector is as long as a
+// typical row), the method's parameters, and for methods on principal components
+// the projection, with what LoadModel must know in the metadata; "info", JSON of
+// TrainInfo.
 type train struct {
 	method  cluster.Method
 	options []option // every option of the method, with its value
@@ -75,7 +79,7 @@ func (t *train) Params() []cache.Line {
 }
 
 func (t *train) Run(ctx context.Context, job *graph.Job) error {
-	x, mean, err := t.prep.prepared(job)
+	x, raw, err := t.prep.prepared(job)
 	if err != nil {
 		return err
 	}
@@ -142,7 +146,7 @@ func (t *train) Run(ctx context.Context, job *graph.Job) error {
 	if err := t.writeLabels(job, "predicted", x, m, predicted); err != nil {
 		return err
 	}
-	if err := t.writeModel(job, m, tensors, mean); err != nil {
+	if err := t.writeModel(job, m, tensors, raw); err != nil {
 		return err
 	}
 	info := TrainInfo{
@@ -153,14 +157,14 @@ func (t *train) Run(ctx context.Context, job *graph.Job) error {
 		info.Sizes[l]++
 	}
 	info.Quality = t.quality(x, m.Labels, groups, job.Threads)
-	raw, err := json.Marshal(info)
+	body, err := json.Marshal(info)
 	if err != nil {
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Info)) {
 		job.Note(name, text(m.Info[name]))
 	}
-	return job.Put("info", raw)
+	return job.Put("info", body)
 }
 
 // quality measures the labels.
@@ -222,14 +226,19 @@ func (t *train) writeLabels(job *graph.Job, output string, x linalg.Matrix, m *c
 		tensor{"sizes", []int{len(sizes)}, sizes})
 }
 
-func (t *train) writeModel(job *graph.Job, m *cluster.Model, tensors map[string]linalg.Matrix, mean []float32) error {
+func (t *train) writeModel(job *graph.Job, m *cluster.Model, tensors map[string]linalg.Matrix, raw rawRows) error {
 	ts := []tensor{
 		{"labels", []int{len(m.Labels)}, m.Labels},
-		{"activation_mean", []int{len(mean)}, mean},
+		{"activation_mean", []int{len(raw.mean)}, raw.mean},
+		{"activation_norm", []int{1}, []float32{float32(raw.norm)}},
 	}
 	for _, name := range slices.Sorted(maps.Keys(tensors)) {
 		p := tensors[name]
 		ts = append(ts, tensor{name, []int{p.Rows, p.Cols}, p.Data})
 	}
-	return writeTensors(job, "model", ts...)
+	return writeTensorsMeta(job, "model", map[string]string{
+		metaMethod:    t.method.Name,
+		metaCenter:    strconv.FormatBool(t.prep.Center.V),
+		metaNormalize: strconv.FormatBool(t.prep.Normalize.V),
+	}, ts...)
 }

@@ -110,6 +110,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 		a.statusCommand(),
 		a.explainCommand(),
 		a.showCommand(),
+		a.predictCommand(),
 		a.historyCommand(),
 		a.graphCommand(),
 		a.diffCommand(),

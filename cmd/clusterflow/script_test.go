@@ -33,6 +33,7 @@ const smallStudy = "testdata/study"
 //	damage PATTERN     flip a bit in the middle of each file
 //	until REGEXP COMMAND…  repeat a command until its output matches
 //	checkpoint DIR [sharded]  write a small Qwen2 model
+//	labels FILE TO     write the labels of a safetensors file as text
 //	hub serve DIR ID   be the Hugging Face hub, with DIR as the model ID; see hub
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -50,6 +51,7 @@ func TestScripts(t *testing.T) {
 			"until":      until,
 			"checkpoint": checkpoint,
 			"hub":        serveHub,
+			"labels":     labelText,
 		},
 	})
 }

@@ -28,10 +28,17 @@ func (e *RowError) Error() string { return fmt.Sprintf("row %d %s", e.Row, e.Rea
 // that is not finite or has nothing but zeros left, which has no direction;
 // mean may be nil if center is not set.
 func Prepare(raw linalg.Matrix, mean []float32, center, normalize bool, threads int) (linalg.Matrix, error) {
+	out, _, err := PrepareNorms(raw, mean, center, normalize, threads)
+	return out, err
+}
+
+// PrepareNorms is Prepare, and gives the L2 norm that each row had before it
+// was scaled, [N], too.
+func PrepareNorms(raw linalg.Matrix, mean []float32, center, normalize bool, threads int) (linalg.Matrix, []float64, error) {
 	if center && len(mean) != raw.Cols {
-		return linalg.Matrix{}, fmt.Errorf("centring rows of %d columns: the mean vector has %d elements", raw.Cols, len(mean))
+		return linalg.Matrix{}, nil, fmt.Errorf("centring rows of %d columns: the mean vector has %d elements", raw.Cols, len(mean))
 	}
-	out := linalg.NewMatrix(raw.Rows, raw.Cols)
+	out, norms := linalg.NewMatrix(raw.Rows, raw.Cols), make([]float64, raw.Rows)
 	blocks := linalg.Blocks(raw.Rows, rowBlock)
 	bad := make([]*RowError, blocks)
 	linalg.ForEach(threads, blocks, func(b int) {
@@ -59,9 +66,10 @@ func Prepare(raw linalg.Matrix, mean []float32, center, normalize bool, threads 
 				bad[b] = &RowError{i, reason}
 				return
 			}
+			norms[i] = math.Sqrt(sum)
 			scale := 1.0
 			if normalize {
-				scale = 1 / math.Sqrt(sum)
+				scale = 1 / norms[i]
 			}
 			for j, s := range shifted {
 				out.Row(i)[j] = float32(s * scale)
@@ -70,10 +78,10 @@ func Prepare(raw linalg.Matrix, mean []float32, center, normalize bool, threads 
 	})
 	for _, err := range bad {
 		if err != nil {
-			return linalg.Matrix{}, err
+			return linalg.Matrix{}, nil, err
 		}
 	}
-	return out, nil
+	return out, norms, nil
 }
 
 // columnMeans returns the mean of each column of x, summed in float64 in the

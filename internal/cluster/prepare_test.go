@@ -90,3 +90,19 @@ func TestMeasures(t *testing.T) {
 		t.Errorf("one centre: %v", got)
 	}
 }
+
+func TestNormsBeforeScaling(t *testing.T) {
+	raw := linalg.Matrix{Rows: 2, Cols: 2, Stride: 3, Data: []float32{4, 5, 99, 7, 1, 99}}
+	for _, c := range []struct {
+		center bool
+		want   []float64
+	}{{true, []float64{5, 6}}, {false, []float64{math.Sqrt(41), math.Sqrt(50)}}} {
+		x, norms, err := PrepareNorms(raw, []float32{1, 1}, c.center, true, 2)
+		if err != nil || len(norms) != 2 || norms[0] != c.want[0] || norms[1] != c.want[1] {
+			t.Errorf("center %v: %v, %v, want %v", c.center, norms, err, c.want)
+		}
+		if n := Norm(x.Row(1)); math.Abs(n-1) > 1e-6 {
+			t.Errorf("center %v: the second row has the length %v", c.center, n)
+		}
+	}
+}

@@ -14,10 +14,8 @@ import (
 // in C order. The matrices must have as many elements as the shape.
 func WriteNPY(w io.Writer, shape []int, parts ...Matrix) error {
 	n, held := 1, 0
-	dims := make([]string, len(shape))
-	for i, d := range shape {
+	for _, d := range shape {
 		n *= d
-		dims[i] = fmt.Sprint(d)
 	}
 	for _, m := range parts {
 		held += m.Rows * m.Cols
@@ -25,16 +23,8 @@ func WriteNPY(w io.Writer, shape []int, parts ...Matrix) error {
 	if n != held {
 		panic(ShapeError{"WriteNPY", fmt.Sprintf("%d elements for an array of shape %v", held, shape)})
 	}
-	tuple := strings.Join(dims, ", ")
-	if len(dims) == 1 {
-		tuple += ","
-	}
-	header := fmt.Sprintf("{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }", tuple)
-	header += strings.Repeat(" ", 63-(10+len(header))%64) + "\n" // data begins on a multiple of 64 bytes
 	out := bufio.NewWriterSize(w, 1<<16)
-	out.WriteString("\x93NUMPY\x01\x00")
-	out.Write(binary.LittleEndian.AppendUint16(nil, uint16(len(header))))
-	out.WriteString(header)
+	writeNPYHeader(out, "<f4", shape)
 	var buf []byte
 	for _, m := range parts {
 		for i := range m.Rows {
@@ -46,4 +36,32 @@ func WriteNPY(w io.Writer, shape []int, parts ...Matrix) error {
 		}
 	}
 	return out.Flush()
+}
+
+// WriteNPYInt32 writes numbers as an array of int32 with one dimension.
+func WriteNPYInt32(w io.Writer, numbers []int32) error {
+	out := bufio.NewWriterSize(w, 1<<16)
+	writeNPYHeader(out, "<i4", []int{len(numbers)})
+	var b [4]byte
+	for _, v := range numbers {
+		binary.LittleEndian.PutUint32(b[:], uint32(v))
+		out.Write(b[:])
+	}
+	return out.Flush()
+}
+
+func writeNPYHeader(out *bufio.Writer, descr string, shape []int) {
+	dims := make([]string, len(shape))
+	for i, d := range shape {
+		dims[i] = fmt.Sprint(d)
+	}
+	tuple := strings.Join(dims, ", ")
+	if len(dims) == 1 {
+		tuple += ","
+	}
+	header := fmt.Sprintf("{'descr': '%s', 'fortran_order': False, 'shape': (%s), }", descr, tuple)
+	header += strings.Repeat(" ", 63-(10+len(header))%64) + "\n" // data begins on a multiple of 64 bytes
+	out.WriteString("\x93NUMPY\x01\x00")
+	out.Write(binary.LittleEndian.AppendUint16(nil, uint16(len(header))))
+	out.WriteString(header)
 }

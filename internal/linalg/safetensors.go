@@ -68,7 +68,7 @@ func OpenSafetensors(path string) (*Safetensors, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	s, err := parseSafetensors(data)
+	s, err := ParseSafetensors(data)
 	if err != nil {
 		unmap()
 		return nil, fmt.Errorf("%s is not a sound safetensors file: %w", path, err)
@@ -99,9 +99,9 @@ func (s *Safetensors) Tensor(name string) (Tensor, bool) {
 // Metadata returns the header's __metadata__, never nil.
 func (s *Safetensors) Metadata() map[string]string { return s.meta }
 
-// parseSafetensors checks data, a whole file, and returns its tensors as
-// views of it.
-func parseSafetensors(data []byte) (*Safetensors, error) {
+// ParseSafetensors checks data, a whole file, as OpenSafetensors does and
+// returns its tensors as views of it.
+func ParseSafetensors(data []byte) (*Safetensors, error) {
 	if len(data) < 8 {
 		return nil, fmt.Errorf("%d bytes are too few for a header", len(data))
 	}

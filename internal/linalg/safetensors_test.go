@@ -116,7 +116,7 @@ func TestSafetensorsRejects(t *testing.T) {
 			"overlap"},
 		"trailing": {file(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`, append(four, 1)...), "end at byte 4 of 5"},
 	} {
-		_, err := parseSafetensors(c.data)
+		_, err := ParseSafetensors(c.data)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
 		}
@@ -179,7 +179,7 @@ func FuzzSafetensors(f *testing.F) {
 	f.Add(file(`{"__metadata__":{"k":"v"},"a":{"dtype":"F16","shape":[2,1],"data_offsets":[0,4]},"b":{"dtype":"I32","shape":[],"data_offsets":[4,8]}} `, 1, 2, 3, 4, 5, 6, 7, 8))
 	f.Add(file(`{"a":{"dtype":"F32","shape":[0,9223372036854775807],"data_offsets":[0,0]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := parseSafetensors(data)
+		s, err := ParseSafetensors(data)
 		if err != nil {
 			return
 		}
