@@ -61,8 +61,8 @@ type bench struct {
 	rows, coords       linalg.Matrix
 	scorers            map[string]*scorer // by space
 	folder, coordsFile string             // temporary
-	trees              map[string]*tree   // by space
-	pca, peerPCA       float64            // seconds, 0 for not yet
+	trees              map[string]*tree   // by method
+	pca, peerPCA       span               // zero for not yet
 	core, versions     string             // of the peer
 }
 

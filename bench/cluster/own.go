@@ -9,7 +9,6 @@ import (
 	"runtime/pprof"
 	"strconv"
 	"strings"
-	"time"
 
 	"clusterflow/internal/cluster"
 	"clusterflow/internal/linalg"
@@ -18,8 +17,8 @@ import (
 // tree is a dendrogram and what it took to grow.
 type tree struct {
 	*cluster.Dendrogram
-	seconds float64
-	peak    int64
+	span
+	peak int64
 }
 
 // own fits with clusterflow. What fits share is computed once in a run; its
@@ -45,15 +44,15 @@ func (b *bench) own(ctx context.Context, m cluster.Method, c *cell) (*cluster.Mo
 		if err != nil {
 			return nil, s, err
 		}
-		s.Linkage, in.Tree, s.Peak = t.seconds, t.Dendrogram, t.peak
+		s.Linkage, in.Tree, s.Peak = t.span, t.Dendrogram, t.peak
 	}
 	resetPeak()
-	begin := time.Now()
+	watch := stopwatch()
 	model, err := m.Fit(ctx, in)
 	if err != nil {
 		return nil, s, err
 	}
-	s.Seconds, s.Peak = time.Since(begin).Seconds(), max(s.Peak, peak())
+	s.Fit, s.Peak = watch(), max(s.Peak, peak())
 	s.Iterations = model.Info["iterations"] + model.Info["epochs"]
 	return model, s, nil
 }
@@ -63,16 +62,16 @@ func pcaSpace(m cluster.Method) bool { return strings.HasPrefix(m.Name, "pca_") 
 
 // project computes the coordinates, for both sides.
 func (b *bench) project(ctx context.Context) error {
-	if b.pca > 0 {
+	if b.pca.Seconds > 0 {
 		return nil
 	}
-	begin := time.Now()
+	watch := stopwatch()
 	p, err := cluster.PCA(ctx, b.rows, cluster.PCAComponents, b.threads, nil)
 	if err != nil {
 		return err
 	}
 	b.coords = p.Transform(b.rows, b.threads)
-	b.pca = time.Since(begin).Seconds()
+	b.pca = watch()
 	b.coordsFile = filepath.Join(b.folder, "coords.npy")
 	f, err := os.Create(b.coordsFile)
 	if err != nil {
@@ -88,12 +87,12 @@ func (b *bench) grow(ctx context.Context, m cluster.Method, points linalg.Matrix
 		return t, nil
 	}
 	resetPeak()
-	begin := time.Now()
+	watch := stopwatch()
 	d, err := cluster.AverageLinkage(ctx, points, b.threads, nil)
 	if err != nil {
 		return nil, err
 	}
-	b.trees[m.Name] = &tree{d, time.Since(begin).Seconds(), peak()}
+	b.trees[m.Name] = &tree{d, watch(), peak()}
 	return b.trees[m.Name], nil
 }
 

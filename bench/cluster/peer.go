@@ -65,12 +65,12 @@ func (b *bench) peer(ctx context.Context, m cluster.Method, c *cell) (side, erro
 		if err := b.project(ctx); err != nil {
 			return s, err
 		}
-		if b.peerPCA == 0 {
+		if b.peerPCA.Seconds == 0 {
 			var reply peerReply
 			if err := b.call(ctx, map[string]any{"method": "pca", "x": b.x, "components": cluster.PCAComponents, "seed": 0}, &reply); err != nil {
 				return s, err
 			}
-			b.peerPCA = reply.Seconds
+			b.peerPCA = reply.span
 		}
 		s.PCA, job["x"] = b.peerPCA, b.coordsFile
 	}
@@ -83,16 +83,17 @@ func (b *bench) peer(ctx context.Context, m cluster.Method, c *cell) (side, erro
 	var reply peerReply
 	err := b.call(limited, job, &reply)
 	if limited.Err() != nil && ctx.Err() == nil {
-		s.Seconds, s.Stopped = b.budget, true
+		s.Fit, s.Stopped = span{Seconds: b.budget}, true
 		return s, nil
 	}
-	s.Seconds, s.Iterations, s.Peak = reply.Seconds, reply.Iterations, reply.Peak
+	s.Fit, s.Iterations, s.Peak = reply.span, reply.Iterations, reply.Peak
 	return s, err
 }
 
 type peerReply struct {
-	Seconds, Iterations float64
-	Peak                int64
+	span
+	Iterations float64
+	Peak       int64
 }
 
 func (b *bench) outFolder() string { return filepath.Join(b.folder, "peer") }

@@ -71,8 +71,17 @@ func (r row) multiplied() bool {
 	return slices.ContainsFunc(r.cells, func(c cell) bool { return c.Peer.Starts != c.Ours.Starts })
 }
 
-func (r row) ours() float64 { return r.mean(func(c cell) float64 { return c.Ours.alone(c.Starts) }) }
-func (r row) peer() float64 { return r.mean(func(c cell) float64 { return c.Peer.alone(c.Starts) }) }
+func (r row) ours() span {
+	return r.meanSpan(func(c cell) span { return c.Ours.alone(c.Starts) })
+}
+
+func (r row) peer() span {
+	return r.meanSpan(func(c cell) span { return c.Peer.alone(c.Starts) })
+}
+
+func (r row) meanSpan(f func(cell) span) span {
+	return span{r.mean(func(c cell) float64 { return f(c).Seconds }), r.mean(func(c cell) float64 { return f(c).CPU })}
+}
 
 // difference is the mean of ours − peer over the seeds in percent of the
 // peer's mean gain, and half of its 95 % interval (Student's t).
@@ -102,8 +111,8 @@ func (r row) failed() bool {
 // printTables writes what was measured as Markdown.
 func printTables(w io.Writer, cells []cell) {
 	rows := rowsOf(cells)
-	fmt.Fprintln(w, "| method | clusters | starts | seeds | ours, s | peer, s | ratio | iterations, ours / peer | gain, ours | gain, peer | difference, % | |")
-	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(w, "| method | clusters | starts | seeds | ours, s | peer, s | ratio | of processor time | iterations, ours / peer | gain, ours | gain, peer | difference, % | |")
+	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, r := range rows {
 		fmt.Fprintln(w, r.line())
 	}
@@ -113,9 +122,10 @@ func printTables(w io.Writer, cells []cell) {
 
 func (r row) line() string {
 	var notes []string
-	peer, ratio := fmt.Sprintf("%.2f", r.peer()), fmt.Sprintf("%.1f", r.peer()/r.ours())
+	a, b := r.ours(), r.peer()
+	peer, ratio, cpu := fmt.Sprintf("%.2f", b.Seconds), fmt.Sprintf("%.1f", b.Seconds/a.Seconds), fmt.Sprintf("%.1f", b.CPU/a.CPU)
 	if r.stopped() {
-		peer, ratio = "> "+peer, "> "+ratio
+		peer, ratio, cpu = "> "+peer, "> "+ratio, ""
 		notes = append(notes, "peer stopped")
 	}
 	if r.multiplied() {
@@ -140,6 +150,6 @@ func (r row) line() string {
 	if r.failed() {
 		notes = append(notes, "FAILED: fewer iterations and a worse gain")
 	}
-	return fmt.Sprintf("| %s | %d | %d | %d | %.2f | %s | %s | %s | %s | %s | %s | %s |",
-		r.method, r.k, r.starts, len(r.cells), r.ours(), peer, ratio, iterations, ours, theirs, difference, strings.Join(notes, "; "))
+	return fmt.Sprintf("| %s | %d | %d | %d | %.2f | %s | %s | %s | %s | %s | %s | %s | %s |",
+		r.method, r.k, r.starts, len(r.cells), a.Seconds, peer, ratio, cpu, iterations, ours, theirs, difference, strings.Join(notes, "; "))
 }

@@ -14,7 +14,7 @@ func TestSpread(t *testing.T) {
 
 func TestRowOfSeeds(t *testing.T) {
 	one := func(ours, peer float64) cell {
-		return cell{Method: "gmm", Starts: 10, Ours: side{Seconds: 3, PCA: 1, Iterations: 4, Starts: 10, Gain: ours}, Peer: side{Seconds: 2, Iterations: 5, Starts: 10, Gain: peer}}
+		return cell{Method: "gmm", Starts: 10, Ours: side{Fit: span{Seconds: 3, CPU: 5}, PCA: span{Seconds: 1, CPU: 2}, Iterations: 4, Starts: 10, Gain: ours}, Peer: side{Fit: span{Seconds: 2}, Iterations: 5, Starts: 10, Gain: peer}}
 	}
 	r := row{starts: 10, cells: []cell{one(99, 100), one(97, 100)}}
 	mean, half := r.difference()
@@ -30,9 +30,10 @@ func TestRowOfSeeds(t *testing.T) {
 	if r.failed() {
 		t.Error("more iterations failed")
 	}
-	near(t, "ours", r.ours(), 4)
+	near(t, "ours", r.ours().Seconds, 4)
+	near(t, "processor", r.ours().CPU, 7)
 	r.cells[0].Peer.Starts = 1 // whose 2 seconds stand for 20
-	near(t, "peer", r.peer(), 11)
+	near(t, "peer", r.peer().Seconds, 11)
 	if n := len(r.pairs().cells); n != 1 {
 		t.Errorf("%d pairs, where one has other starts", n)
 	}
