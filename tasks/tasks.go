@@ -51,7 +51,7 @@ var (
 	kindRows         = Kind{"rows", "1", "join the shards of a layer and their mean vector"}
 	kindPCA          = Kind{"pca", "1", "principal components of a layer's rows"}
 	kindLinkage      = Kind{"linkage", "1", "the tree of an agglomerative clustering, for every size"}
-	kindTrain        = Kind{"train", "4", "fit one clustering"}
+	kindTrain        = Kind{"train", "5", "fit one clustering"}
 	kindSubmitTitles = Kind{"submit-titles", "1", "write the requests that name the clusters"}
 	kindAwaitTitles  = Kind{"await-titles", "1", "collect the names"}
 	kindSubmitEval   = Kind{"submit-eval", "1", "write the requests that grade the clustering"}

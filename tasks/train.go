@@ -23,8 +23,8 @@ import (
 // hidden], activation_mean f32 [hidden], activation_norm f32 [1] (the mean norm of
 // the rows before they are scaled, by which a steering vector is as long as a
 // typical row), the method's parameters, and for methods on principal components
-// the projection, with what LoadModel must know in the metadata; "info", JSON of
-// TrainInfo.
+// the projection, with what LoadModel must know, and the method's options, in the
+// metadata; "info", JSON of TrainInfo.
 type train struct {
 	method  cluster.Method
 	options []option // every option of the method, with its value
@@ -236,9 +236,13 @@ func (t *train) writeModel(job *graph.Job, m *cluster.Model, tensors map[string]
 		p := tensors[name]
 		ts = append(ts, tensor{name, []int{p.Rows, p.Cols}, p.Data})
 	}
-	return writeTensorsMeta(job, "model", map[string]string{
+	meta := map[string]string{
 		metaMethod:    t.method.Name,
 		metaCenter:    strconv.FormatBool(t.prep.Center.V),
 		metaNormalize: strconv.FormatBool(t.prep.Normalize.V),
-	}, ts...)
+	}
+	for _, o := range t.options {
+		meta[o.name] = text(o.value)
+	}
+	return writeTensorsMeta(job, "model", meta, ts...)
 }
