@@ -128,10 +128,10 @@ func (s *kmeans) lloydAll(ctx context.Context, starts []linalg.Matrix, maxIter i
 		atWork = append(atWork, d)
 	}
 	for len(atWork) > 0 {
+		s.assign(ctx, atWork)
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		s.assign(atWork)
 		left := atWork[:0]
 		for _, d := range atWork {
 			if s.advance(d, maxIter, tol, report) {
@@ -187,7 +187,7 @@ func (s *kmeans) end(d *descent) *partition {
 		}
 		back := &kmeans{given: s.given, x: s.given, k: s.k, threads: s.threads}
 		back.takeNorms() // finite: newKMeans took them before
-		back.assign([]*descent{d})
+		back.assign(context.Background(), []*descent{d})
 		d.labels, s = d.next, back
 	}
 	for _, distance := range s.distancesTo(d.centers, d.labels) {
@@ -203,8 +203,9 @@ const tieFraction = 1e-5
 
 // assign writes to next of every start the nearest centre of every point, the
 // first of several: the one with the least ‖c‖² − 2x·c, and where that is too
-// close to call, the least distance computed from differences.
-func (s *kmeans) assign(starts []*descent) {
+// close to call, the least distance computed from differences. Once ctx is done it
+// leaves out what is left.
+func (s *kmeans) assign(ctx context.Context, starts []*descent) {
 	all := linalg.NewMatrix(len(starts)*s.k, s.x.Cols)
 	norms := make([]float32, all.Rows)
 	largest := make([]float32, len(starts))
@@ -217,6 +218,9 @@ func (s *kmeans) assign(starts []*descent) {
 		}
 	}
 	s.eachBlock(func(_, from, to int) {
+		if ctx.Err() != nil {
+			return
+		}
 		scores := linalg.NewMatrix(to-from, all.Rows)
 		linalg.Gemm(1, false, true, -2, s.x.Slice(from, to), all, 0, scores)
 		for i := from; i < to; i++ {

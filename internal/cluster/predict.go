@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 	"math"
 
@@ -57,7 +58,7 @@ func nearestOfTensor(name string) func(map[string]linalg.Matrix, linalg.Matrix, 
 			return nil, err
 		}
 		d := &descent{centers: centers, next: make([]int32, x.Rows)}
-		s.assign([]*descent{d})
+		s.assign(context.Background(), []*descent{d})
 		return d.next, nil
 	}
 }
