@@ -382,7 +382,7 @@ func (b *builder) linkage(ln *layerNodes, m cluster.Method) *graph.Node {
 		}
 		return b.add(&graph.Node{
 			Addr: fmt.Sprintf("%s/%d/%s", ln.mat.label, ln.layer, name), Stage: StageShared, Attrs: ln.attrs, Inputs: inputs,
-			Task: &linkage{m.Space, ln.prep}, Need: graph.Need{Threads: 1 << 16, Memory: cluster.LinkageMemory(rows, width)}, Disk: rows * 12,
+			Task: &linkage{m.Space, ln.prep, cluster.LinkageWork(rows, width)}, Need: graph.Need{Threads: 1 << 16, Memory: cluster.LinkageMemory(rows, width)}, Disk: rows * 12,
 		})
 	})
 }

@@ -169,6 +169,15 @@ func ShardResponses(n *graph.Node) int {
 	return min(shardSize, t.mat.responses-t.shard*shardSize)
 }
 
+// LinkageWork estimates the floating-point operations of a linkage node; 0 for
+// other nodes.
+func LinkageWork(n *graph.Node) float64 {
+	if t, ok := n.Task.(*linkage); ok {
+		return t.work
+	}
+	return 0
+}
+
 // PassWork estimates the floating-point operations of an extract node if it is
 // the only one of its shard in a pass, which nodes of the same shard share; 0
 // for other nodes.

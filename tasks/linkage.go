@@ -3,6 +3,8 @@ package tasks
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"time"
 
 	"clusterflow/cache"
 	"clusterflow/graph"
@@ -16,6 +18,7 @@ import (
 type linkage struct {
 	space string // "rows" or "pca"
 	prep  preparation
+	work  float64 // operations, about; 0 when it is not known
 }
 
 func (t *linkage) Kind() string    { return kindLinkage.Name }
@@ -44,10 +47,13 @@ func (t *linkage) Run(ctx context.Context, job *graph.Job) error {
 			return err
 		}
 	}
+	begin := time.Now()
 	tree, err := cluster.AverageLinkage(ctx, x, job.Threads, steps(job, "joins"))
 	if err != nil {
 		return rowError(job, err)
 	}
+	job.Note(NotePassWork, strconv.FormatFloat(cluster.LinkageWork(int64(x.Rows), int64(x.Cols)), 'g', 6, 64))
+	job.Note(NotePassSeconds, strconv.FormatFloat(time.Since(begin).Seconds(), 'f', 3, 64))
 	job.Backend("cpu float32, " + linalg.Backend().Name)
 	merges, heights := make([]int32, 0, 2*len(tree.Merges)), make([]float32, len(tree.Heights))
 	for i, m := range tree.Merges {

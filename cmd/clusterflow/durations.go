@@ -10,6 +10,7 @@ import (
 
 	"clusterflow/cache"
 	"clusterflow/graph"
+	"clusterflow/internal/linalg"
 	"clusterflow/tasks"
 )
 
@@ -20,18 +21,25 @@ type durations struct {
 	shares func() map[*graph.Node]float64
 	steps  func() map[*graph.Node]*graph.Step
 	record func(cache.Digest) (*cache.Record, bool)
+	speed  func() float64 // of products of matrices, operations a second
 }
 
 // past is what earlier runs took.
 type past struct {
 	means map[string]*meanTime // by kind and method
-	rates map[string]*rate     // of passes through a model on this machine, by precision
+	rates map[string]*rate     // on this machine, of passes through a model by precision, and of linkages
 }
 
 type meanTime struct {
 	sum time.Duration
 	n   int
 }
+
+// linkageRate is the key of the speed at which trees were made.
+const linkageRate = "linkage"
+
+// longWork are operations that may take minutes.
+const longWork = 1e13
 
 // rate is how many floating-point operations passes did in how many seconds.
 type rate struct{ work, seconds float64 }
@@ -42,6 +50,7 @@ func durationKey(kind, method string) string { return kind + " " + method }
 func measure(known *cache.Reader, p *graph.Plan) *durations {
 	return &durations{
 		record: known.Record,
+		speed:  sync.OnceValue(linalg.Speed),
 		past:   sync.OnceValue(func() *past { return lookBack(known) }),
 		shares: sync.OnceValue(func() map[*graph.Node]float64 { return passShares(p) }),
 		steps: sync.OnceValue(func() map[*graph.Node]*graph.Step {
@@ -74,6 +83,9 @@ func lookBack(known *cache.Reader) *past {
 		}
 		p.means[key].sum += r.Finished.Sub(r.Started)
 		p.means[key].n++
+		if r.Kind == linkageRate {
+			precision = linkageRate
+		}
 		work, err1 := strconv.ParseFloat(r.Info[tasks.NotePassWork], 64)
 		seconds, err2 := strconv.ParseFloat(r.Info[tasks.NotePassSeconds], 64)
 		if err1 != nil || err2 != nil || r.Host != host || seconds <= 0 {
@@ -107,14 +119,25 @@ func passShares(p *graph.Plan) map[*graph.Node]float64 {
 	return out
 }
 
-// of estimates a step: by the speed of earlier passes if it is one of a pass,
-// else by its own last time, else by the mean of its kind.
+// of estimates a step: by the speed of earlier passes or trees if it is one of
+// those, else by its own last time, else by the mean of its kind.
 func (d *durations) of(s *graph.Step) (time.Duration, bool) {
 	if s.Node.Kind() == "extract" && s.State != graph.Cached {
 		if r := d.past().rates[precisionOf(s.Node)]; r != nil {
 			kept, of := d.kept(s)
 			work := d.shares()[s.Node] * float64(of-kept) / float64(max(of, 1))
 			return time.Duration(work / r.work * r.seconds * float64(time.Second)), true
+		}
+	}
+	if work := tasks.LinkageWork(s.Node); work > 0 && s.State != graph.Cached {
+		rates := d.past().rates
+		for _, key := range []string{linkageRate, "f32"} { // products of matrices are most of both
+			if r := rates[key]; r != nil && r.work > 0 {
+				return time.Duration(work / r.work * r.seconds * float64(time.Second)), true
+			}
+		}
+		if work > longWork { // hours perhaps, so that a guess is worth a measurement
+			return time.Duration(work / d.speed() * float64(time.Second)), true
 		}
 	}
 	if s.Last != nil {

@@ -289,8 +289,8 @@ func (st *stage) lines(name string, p *planned) []string {
 	var cost []string
 	if st.timed > 0 {
 		rest := time.Duration(st.steps-st.timed) * st.time / time.Duration(st.timed)
-		if name == tasks.StageExtract {
-			rest = 0 // joining rows is nothing beside the pass
+		if name == tasks.StageExtract || name == tasks.StageShared {
+			rest = 0 // joining rows is nothing beside the pass, components nothing beside a tree
 		}
 		cost = append(cost, "about "+roughly(st.time+rest))
 	}

@@ -19,9 +19,15 @@ type Dendrogram struct {
 	Heights []float64  // [N−1], not falling: the cosine distance at which two clusters join
 }
 
-// matrixRows is for how many rows at most the distances of all pairs are held
-// in memory: 4 GiB of them.
-const matrixRows = 32768
+// The distances of all pairs are held in memory for at most matrixRows rows, 4
+// GiB of them, and only where rows are wider than narrowRows: below that,
+// computing distances again costs less than reading them.
+const (
+	matrixRows = 32768
+	narrowRows = 640
+)
+
+func holdsMatrix(n, d int64) bool { return n <= matrixRows && d > narrowRows }
 
 // AverageLinkage joins rows by average linkage (UPGMA: Sokal and Michener,
 // Univ. Kansas Sci. Bull. 38, 1958) on the cosine distance. A row of zeros is at
@@ -47,7 +53,7 @@ func AverageLinkage(ctx context.Context, x linalg.Matrix, threads int, progress 
 		progress = func(int, int, string) {}
 	}
 	t := newTree(unit, progress)
-	if x.Rows <= matrixRows {
+	if holdsMatrix(int64(x.Rows), int64(x.Cols)) {
 		err = t.chain(ctx, threads)
 	} else {
 		err = t.rounds(ctx, threads)
@@ -362,8 +368,21 @@ func (s *similarities) compact() []int {
 // LinkageMemory is about how many bytes AverageLinkage takes for rows [n, d].
 func LinkageMemory(n, d int64) int64 {
 	sums := n * d * 8 / 2 // of the clusters of two rows and more
-	if n <= matrixRows {
+	if holdsMatrix(n, d) {
 		return n*d*8 + n*n*4 + sums
 	}
 	return n*d*12 + sums
+}
+
+// LinkageWork estimates what AverageLinkage does for rows [n, d], in
+// floating-point operations, with the time that it waits for memory as
+// operations too. Its constants were fitted to 2,000 to 16,000 rows of 100 and
+// 1,536 columns of real text, where rounds compared 2.4 to 3.3 n² pairs.
+func LinkageWork(n, d int64) float64 {
+	pairs := float64(n) * float64(n)
+	if holdsMatrix(n, d) {
+		return 0.9 * pairs * float64(d+4500)
+	}
+	compared := max(2, 2.9+0.23*math.Log2(float64(n)/16000))
+	return 2 * compared * pairs * float64(d+110)
 }
