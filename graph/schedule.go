@@ -255,9 +255,16 @@ func (r *run) linesOf(it *item, inputs []cache.Output) []cache.Line {
 	return lines(it.node, digests, it.step.sources)
 }
 
+// largeTask is from how many bytes on the memory of a task is given back when
+// it ends: the garbage of two large ones would hardly fit beside each other.
+const largeTask = 1 << 30
+
 // runTask calls the task; a panic is that task's error.
 func runTask(ctx context.Context, jobs []*Job, group bool) (err error) {
 	defer func() {
+		if jobs[0].Node.Need.Memory >= largeTask {
+			defer debug.FreeOSMemory()
+		}
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%s panicked: %v\n%s", jobs[0].Node.Addr, p, debug.Stack())
 		}

@@ -190,7 +190,8 @@ func (p preparation) prepared(job *graph.Job) (linalg.Matrix, rawRows, error) {
 	if err != nil {
 		return linalg.Matrix{}, rawRows{}, err
 	}
-	x, norms, err := cluster.PrepareNorms(ts[0], ts[1].Data, p.Center.V, p.Normalize.V, job.Threads)
+	x := ts[0] // a copy, which nobody else reads
+	norms, err := cluster.PrepareInPlace(x, ts[1].Data, p.Center.V, p.Normalize.V, job.Threads)
 	if err != nil {
 		return linalg.Matrix{}, rawRows{}, rowError(job, err)
 	}

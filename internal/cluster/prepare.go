@@ -28,17 +28,25 @@ func (e *RowError) Error() string { return fmt.Sprintf("row %d %s", e.Row, e.Rea
 // that is not finite or has nothing but zeros left, which has no direction;
 // mean may be nil if center is not set.
 func Prepare(raw linalg.Matrix, mean []float32, center, normalize bool, threads int) (linalg.Matrix, error) {
-	out, _, err := PrepareNorms(raw, mean, center, normalize, threads)
-	return out, err
+	out := linalg.NewMatrix(raw.Rows, raw.Cols)
+	if _, err := prepareInto(out, raw, mean, center, normalize, threads); err != nil {
+		return linalg.Matrix{}, err
+	}
+	return out, nil
 }
 
-// PrepareNorms is Prepare, and gives the L2 norm that each row had before it
-// was scaled, [N], too.
-func PrepareNorms(raw linalg.Matrix, mean []float32, center, normalize bool, threads int) (linalg.Matrix, []float64, error) {
+// PrepareInPlace is Prepare, but overwrites raw, which is left half done by an
+// error. It returns the L2 norm that each row had before it was scaled, [N].
+func PrepareInPlace(raw linalg.Matrix, mean []float32, center, normalize bool, threads int) ([]float64, error) {
+	return prepareInto(raw, raw, mean, center, normalize, threads)
+}
+
+// prepareInto writes to out what Prepare returns; out may be raw itself.
+func prepareInto(out, raw linalg.Matrix, mean []float32, center, normalize bool, threads int) ([]float64, error) {
 	if center && len(mean) != raw.Cols {
-		return linalg.Matrix{}, nil, fmt.Errorf("centring rows of %d columns: the mean vector has %d elements", raw.Cols, len(mean))
+		return nil, fmt.Errorf("centring rows of %d columns: the mean vector has %d elements", raw.Cols, len(mean))
 	}
-	out, norms := linalg.NewMatrix(raw.Rows, raw.Cols), make([]float64, raw.Rows)
+	norms := make([]float64, raw.Rows)
 	blocks := linalg.Blocks(raw.Rows, rowBlock)
 	bad := make([]*RowError, blocks)
 	linalg.ForEach(threads, blocks, func(b int) {
@@ -78,10 +86,10 @@ func PrepareNorms(raw linalg.Matrix, mean []float32, center, normalize bool, thr
 	})
 	for _, err := range bad {
 		if err != nil {
-			return linalg.Matrix{}, nil, err
+			return nil, err
 		}
 	}
-	return out, norms, nil
+	return norms, nil
 }
 
 // columnMeans returns the mean of each column of x, summed in float64 in the

@@ -97,7 +97,8 @@ func TestNormsBeforeScaling(t *testing.T) {
 		center bool
 		want   []float64
 	}{{true, []float64{5, 6}}, {false, []float64{math.Sqrt(41), math.Sqrt(50)}}} {
-		x, norms, err := PrepareNorms(raw, []float32{1, 1}, c.center, true, 2)
+		x := raw.Clone()
+		norms, err := PrepareInPlace(x, []float32{1, 1}, c.center, true, 2)
 		if err != nil || len(norms) != 2 || norms[0] != c.want[0] || norms[1] != c.want[1] {
 			t.Errorf("center %v: %v, %v, want %v", c.center, norms, err, c.want)
 		}
