@@ -104,3 +104,71 @@ func runIn(t *testing.T, b *bench, program string, args ...string) string {
 	}
 	return string(out)
 }
+
+// TestConvertModels takes models to the reference's formats by
+// docs/convert_models.py. scikit-learn and PyTorch must label rows with them as
+// predict does, and they must come back as they were.
+func TestConvertModels(t *testing.T) {
+	python := pythonWith(t, "numpy", "sklearn")
+	docs, err := filepath.Abs("../../docs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t)
+	runIn(t, b, python, "-c", `import numpy as np
+r = np.random.default_rng(2)
+at = r.integers(0, 3, 60)
+x = 2 + 3 * r.standard_normal((3, 8))[at] + r.standard_normal((60, 8))
+np.save("rows.npy", x.astype("f4"))
+np.save("new.npy", (x + r.standard_normal((60, 8))).astype("f4"))
+open("sentences.jsonl", "w").writelines('{"text": "Sentence %d."}\n' % i for i in range(60))`)
+	b.write("mine.hcl", strings.Replace(strings.Replace(strings.Replace(activationsStudy, "%s", "rows.npy", 1),
+		`"spherical_kmeans", "pca_kmeans"`, `"spherical_kmeans", "pca_kmeans", "gmm", "pca_gmm", "agglomerative", "pca_agglomerative", "sae_topk"`, 1), "[2]", "[3]", 1))
+	b.must(0, ``, "apply", "--quiet", "--only", "train", "mine.hcl")
+	methods := []string{"spherical_kmeans", "pca_kmeans", "gmm", "pca_gmm", "agglomerative", "pca_agglomerative"}
+	if exec.Command(python, "-c", "import torch").Run() == nil {
+		methods = append(methods, "sae_topk")
+	}
+	for _, m := range methods {
+		b.must(0, ``, "show", "mine.hcl", "mine/4/"+m+"/3/train", "--export", m)
+	}
+	b.write("convert.py", `
+import sys
+import numpy as np
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv[1])
+import convert_models as c
+
+def labels(method, data):
+    x = np.load("new.npy") - c.array(data["activation_mean"])
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    if method == "sae_topk":
+        return np.argmax((x - c.array(data["b_dec"])) @ c.array(data["encoder_weight"]).T + c.array(data["encoder_bias"]), 1)
+    centers = data["cluster_centers"]
+    if "pca" in data:
+        x, centers = data["pca"].transform(x), data["pca"].transform(centers)
+    if "agglomerative" in method:
+        return np.argmax(x @ c.unit(centers).T, 1)
+    return data[{"pca_kmeans": "kmeans", "pca_gmm": "gmm"}.get(method, "model")].predict(x)
+
+for method in sys.argv[2:]:
+    file = method + (".pt" if method == "sae_topk" else ".pkl")
+    c.main([method + "/model.safetensors", file])
+    with open(method + "/theirs.txt", "w") as f:
+        f.writelines("%d\n" % label for label in labels(method, c.open_reference(file)))
+    c.main([file, method + ".safetensors"])
+    c.main([method + ".safetensors", "again-" + file])
+    c.main(["again-" + file, "again.safetensors"])
+    assert open("again.safetensors", "rb").read() == open(method + ".safetensors", "rb").read(), method
+`)
+	runIn(t, b, python, append([]string{"convert.py", docs}, methods...)...)
+	for _, m := range methods {
+		want := b.must(0, ``, "predict", "mine.hcl", "mine/4/"+m+"/3/train", "--activations", "new.npy").out
+		if got := b.read(m + "/theirs.txt"); got != want {
+			t.Errorf("%s: %d of 60 labels differ in the reference's format", m, differing(got, want))
+		}
+		if got := b.must(0, ``, "predict", "--model", m+".safetensors", "--activations", "new.npy").out; got != want {
+			t.Errorf("%s: %d of 60 labels differ after the way back", m, differing(got, want))
+		}
+	}
+}
