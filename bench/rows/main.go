@@ -128,7 +128,6 @@ func run(x string, methods []string, ns, ds string, k int, plot string) error {
 			if err := json.Unmarshal(out, &c); err != nil {
 				return err
 			}
-			c.Peak = peak(cmd.ProcessState)
 			cells = append(cells, c)
 			fmt.Printf("| %s | %d | %d | %.1f | %.2f |\n", m, c.N, c.D, c.Seconds, c.Peak/1e9)
 		}
@@ -240,6 +239,6 @@ func measure(raw string) error {
 	if _, err := m.Fit(ctx, in); err != nil {
 		return err
 	}
-	c.Seconds = time.Since(begin).Seconds()
+	c.Seconds, c.Peak = time.Since(begin).Seconds(), peak()
 	return json.NewEncoder(os.Stdout).Encode(c)
 }
