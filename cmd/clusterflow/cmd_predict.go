@@ -113,7 +113,11 @@ func (a *app) model(c *cobra.Command, args []string, f *predictFlags) (*tasks.Mo
 	if err != nil {
 		return nil, "", err
 	}
-	s, err := findStep(p, args[0], args[1])
+	addr := args[1]
+	if _, err := p.Step(strings.TrimSuffix(addr, "/") + "/train"); err == nil { // as reports write it
+		addr = strings.TrimSuffix(addr, "/") + "/train"
+	}
+	s, err := findStep(p, args[0], addr)
 	if err != nil {
 		return nil, "", err
 	}
