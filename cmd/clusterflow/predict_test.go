@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -60,4 +61,28 @@ func TestPredictFiles(t *testing.T) {
 	fails(`a projection of 0`, "pca_kmeans", 1, 2, x[:2])
 	fails(`means`, "gmm", 1, 2, x[:2])
 	fails(`encoder`, "sae_topk", 1, 2, x[:2])
+}
+
+// TestTypicalNorm looks at what a steering vector is scaled by: the mean norm of
+// the rows as they are centred, before they are scaled.
+func TestTypicalNorm(t *testing.T) {
+	b := newBench(t)
+	b.write("sentences.jsonl", strings.Repeat("{\"text\": \"A sentence.\"}\n", 4))
+	b.write("rows.npy", npy(4, 2, []float32{3 + 1, 4 + 2, -3 + 1, -4 + 2, 0 + 1, 1 + 2, 0 + 1, -1 + 2})) // the mean is (1, 2)
+	b.write("mine.hcl", fmt.Sprintf(activationsStudy, "rows.npy"))
+	b.must(0, ``, "apply", "--quiet", "--only", "train", "mine.hcl")
+	b.must(0, ``, "show", "mine.hcl", "mine/4/spherical_kmeans/2/train", "--export", "out")
+	st, err := linalg.OpenSafetensors(filepath.Join(b.dir, "out/model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	norm, _ := st.Tensor("activation_norm")
+	if got, err := norm.Float32(); err != nil || len(got) != 1 || got[0] != (5+5+1+1)/4. {
+		t.Errorf("activation_norm is %v, %v, want 3", got, err)
+	}
+	mean, _ := st.Tensor("activation_mean")
+	if got, err := mean.Float32(); err != nil || len(got) != 2 || got[0] != 1 || got[1] != 2 {
+		t.Errorf("activation_mean is %v, %v, want 1, 2", got, err)
+	}
 }
