@@ -111,6 +111,8 @@ func (a *app) run(ctx context.Context, args []string) int {
 		a.explainCommand(),
 		a.showCommand(),
 		a.predictCommand(),
+		a.promptsCommand(),
+		a.answersCommand(),
 		a.historyCommand(),
 		a.graphCommand(),
 		a.diffCommand(),

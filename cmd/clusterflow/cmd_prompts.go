@@ -1,0 +1,187 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"clusterflow/cache"
+	"clusterflow/graph"
+	"clusterflow/tasks"
+)
+
+// askedFilter says which requests are meant.
+type askedFilter struct {
+	cluster, rep int // -1: any
+	task         string
+	most         int
+	asJSON       bool
+}
+
+func (a *app) promptsCommand() *cobra.Command {
+	return a.askedCommand("prompts", "Show the exact requests of a clustering, as they are sent; nothing is sent",
+		"The requests of ADDRESS, such as r1/12/gmm/20, as far as the study has been applied: those for titles\nonce it is trained, those that grade once it has titles.", false)
+}
+
+func (a *app) answersCommand() *cobra.Command {
+	c := &cobra.Command{Use: "answers", Short: "Look at the answers that titles and scores were made from"}
+	c.AddCommand(a.askedCommand("show", "Show requests with what was answered",
+		"The requests of ADDRESS, such as r1/12/gmm/20, with their answers, failed ones included.", true))
+	return c
+}
+
+func (a *app) askedCommand(name, short, long string, answered bool) *cobra.Command {
+	var f studyFlags
+	var q askedFilter
+	c := &cobra.Command{
+		Use: name + " STUDY ADDRESS", Short: short, Long: long, Args: studyAndAddress,
+		RunE: func(c *cobra.Command, args []string) error {
+			if q.most < 1 {
+				return fmt.Errorf("--most %d: at least 1", q.most)
+			}
+			p, known, err := a.look(c.Context(), args[0], &f)
+			if err != nil {
+				return err
+			}
+			all, err := gatherAsked(p, known.Blobs(), args[0], args[1], answered)
+			if err != nil {
+				return err
+			}
+			return a.writeAsked(all, q, answered)
+		},
+	}
+	f.add(c)
+	c.Flags().IntVar(&q.cluster, "cluster", -1, "only requests about this cluster, from 0")
+	c.Flags().IntVar(&q.rep, "rep", -1, "only this repetition, from 0")
+	c.Flags().StringVar(&q.task, "metric", "", "only requests of this `kind`: title, accuracy, completeness, fit or similarity")
+	c.Flags().IntVar(&q.most, "most", 3, "print so many `requests` in full")
+	c.Flags().BoolVar(&q.asJSON, "json", false, "print all that were chosen, one JSON object a line")
+	return c
+}
+
+// askedOf is the requests of one node.
+type askedOf struct {
+	addr     string
+	clusters int
+	asked    []tasks.Asked
+}
+
+// gatherAsked reads the requests of all submit nodes at or below an address.
+func gatherAsked(p *planned, blobs *cache.Blobs, study, addr string, answered bool) ([]askedOf, error) {
+	addr = strings.Trim(addr, "/")
+	awaits := map[*graph.Node]*graph.Step{}
+	var submits []*graph.Step
+	for _, s := range p.Steps {
+		switch s.Node.Kind() {
+		case "submit-titles", "submit-eval":
+			if s.Node.Addr == addr || strings.HasPrefix(s.Node.Addr, addr+"/") {
+				submits = append(submits, s)
+			}
+		case "await-titles", "await-eval":
+			for _, in := range s.Node.Inputs {
+				awaits[in.From] = s
+			}
+		}
+	}
+	if len(submits) == 0 {
+		if s, err := findStep(p, study, addr); err != nil {
+			return nil, err
+		} else {
+			return nil, fmt.Errorf("%s asks nobody anything; give the address of a clustering, such as r1/12/gmm/20, or of a submit node", s.Node.Addr)
+		}
+	}
+	var out []askedOf
+	for _, s := range submits {
+		record := s.Record
+		if s.State != graph.Cached || record == nil {
+			continue // its requests are not known yet
+		}
+		var await *cache.Record
+		if w := awaits[s.Node]; answered && w != nil && w.State == graph.Cached {
+			await = w.Record
+		}
+		asked, err := tasks.ReadAsked(blobs, record, await)
+		if err != nil {
+			return nil, fmt.Errorf("the requests of %s: %w; apply the study to make them again", s.Node.Addr, err)
+		}
+		clusters, _ := strconv.Atoi(s.Node.Attr("clusters"))
+		out = append(out, askedOf{s.Node.Addr, clusters, asked})
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("no request of %s is known as the study stands: it is trained first, and titled before it is graded; run clusterflow apply %s", addr, study)
+	}
+	return out, nil
+}
+
+func (a *app) writeAsked(all []askedOf, q askedFilter, answered bool) error {
+	enc := json.NewEncoder(a.out)
+	enc.SetEscapeHTML(false)
+	total, shown := 0, 0
+	for _, n := range all {
+		chosen := slices.DeleteFunc(n.asked, func(r tasks.Asked) bool {
+			return q.cluster >= 0 && (q.cluster >= n.clusters || !r.About(q.cluster)) || q.rep >= 0 && r.Rep != q.rep || q.task != "" && r.Task != q.task
+		})
+		total += len(chosen)
+		for i := range chosen {
+			if q.asJSON {
+				if err := enc.Encode(&chosen[i]); err != nil {
+					return err
+				}
+				continue
+			}
+			if shown == q.most {
+				break
+			}
+			shown++
+			if err := writeRequest(a.out, n.addr, &chosen[i], answered); err != nil {
+				return err
+			}
+		}
+	}
+	switch {
+	case total == 0:
+		return errors.New("no request is like that; leave out --cluster, --rep or --metric to see what there is")
+	case !q.asJSON && total > shown:
+		fmt.Fprintf(a.out, "%s of %s shown; --most N shows more, --json all\n", thousands(shown), count(total, "request", "requests"))
+	}
+	return nil
+}
+
+// writeRequest prints a request, and its answer if it is asked for.
+func writeRequest(w io.Writer, addr string, r *tasks.Asked, answered bool) error {
+	messages, err := r.Messages()
+	if err != nil {
+		return err
+	}
+	about := fmt.Sprintf("cluster %d", r.Cluster)
+	switch r.Task {
+	case "similarity":
+		about = fmt.Sprintf("clusters %d and %d", r.Cluster, r.Other)
+	case "completeness":
+		about = "all clusters"
+	}
+	fmt.Fprintf(w, "── %s · %s · %s · repetition %d · %.12s\n", addr, r.Task, about, r.Rep, r.Key)
+	for _, m := range messages {
+		fmt.Fprintf(w, "[%s]\n%s\n", m[0], strings.TrimRight(m[1], "\n"))
+	}
+	if answered {
+		switch a := r.Answer; {
+		case a == nil:
+			fmt.Fprintln(w, "[no answer yet]")
+		case a.Status != "ok":
+			fmt.Fprintf(w, "[failed: %s]\n", a.Error)
+		case a.Refusal != "":
+			fmt.Fprintf(w, "[refused]\n%s\n", a.Refusal)
+		default:
+			fmt.Fprintf(w, "[answer of %s]\n%s\n", a.Model, strings.TrimRight(a.Content, "\n"))
+		}
+	}
+	fmt.Fprintln(w)
+	return nil
+}
