@@ -85,8 +85,11 @@ func furthest(a, b []float32) float64 {
 }
 
 // moved is how many rows lie elsewhere when each cluster of a is taken for the
-// cluster of b with which it shares the most rows.
-func moved(a, b []int32) int {
+// cluster of b with which it shares the most rows, or the other way round if
+// those are more; 0 for the same partition only.
+func moved(a, b []int32) int { return max(strays(a, b), strays(b, a)) }
+
+func strays(a, b []int32) int {
 	shared, best := map[[2]int32]int{}, map[int32]int{}
 	for i := range a {
 		pair := [2]int32{a[i], b[i]}

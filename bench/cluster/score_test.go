@@ -75,3 +75,18 @@ func TestScoresByHand(t *testing.T) {
 	near(t, "cosine", s.cosine([]int32{0, 1, 0, 1}, 2), 0.5)
 	near(t, "cosine of opposites", s.cosine([]int32{0, 0, 1, 1}, 2), 0)
 }
+
+func TestMovedRows(t *testing.T) {
+	for _, c := range []struct {
+		a, b []int32
+		want int
+	}{
+		{[]int32{0, 0, 1, 2}, []int32{2, 2, 0, 1}, 0},
+		{[]int32{0, 0, 1, 1}, []int32{0, 0, 0, 0}, 2}, // b joins what a tells apart
+		{[]int32{0, 0, 0, 1}, []int32{0, 0, 1, 1}, 1},
+	} {
+		if got := moved(c.a, c.b); got != c.want {
+			t.Errorf("%v and %v: %d rows moved, want %d", c.a, c.b, got, c.want)
+		}
+	}
+}
