@@ -50,7 +50,7 @@ var (
 	kindExtract      = Kind{"extract", "6", "hidden states of one layer, mean per sentence, for one shard of responses"}
 	kindRows         = Kind{"rows", "1", "join the shards of a layer and their mean vector"}
 	kindPCA          = Kind{"pca", "1", "principal components of a layer's rows"}
-	kindLinkage      = Kind{"linkage", "2", "the tree of an agglomerative clustering, for every size"}
+	kindLinkage      = Kind{"linkage", "3", "the tree of an agglomerative clustering, for every size"}
 	kindTrain        = Kind{"train", "5", "fit one clustering"}
 	kindSubmitTitles = Kind{"submit-titles", "1", "write the requests that name the clusters"}
 	kindAwaitTitles  = Kind{"await-titles", "1", "collect the names"}

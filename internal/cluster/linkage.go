@@ -371,18 +371,18 @@ func LinkageMemory(n, d int64) int64 {
 	if holdsMatrix(n, d) {
 		return n*d*8 + n*n*4 + sums
 	}
-	return n*d*12 + sums
+	return n*d*12 + sums + n*128
 }
 
 // LinkageWork estimates what AverageLinkage does for rows [n, d], in
 // floating-point operations, with the time that it waits for memory as
-// operations too. Its constants were fitted to 2,000 to 16,000 rows of 100 and
-// 1,536 columns of real text, where rounds compared 2.4 to 3.3 n² pairs.
+// operations too. Its constants were fitted to 4,000 to 22,000 rows of 100 and
+// 1,536 columns of real text, where rounds compared 1.6 to 2.0 n² pairs.
 func LinkageWork(n, d int64) float64 {
 	pairs := float64(n) * float64(n)
 	if holdsMatrix(n, d) {
 		return 0.9 * pairs * float64(d+4500)
 	}
-	compared := max(2, 2.9+0.23*math.Log2(float64(n)/16000))
-	return 2 * compared * pairs * float64(d+110)
+	compared := max(1.3, 1.85+0.15*math.Log2(float64(n)/16000))
+	return 2 * compared * pairs * float64(d+200)
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -192,6 +193,38 @@ func TestLinkageOddInput(t *testing.T) {
 	for how, d := range linkages(t, same, 2) {
 		if h := d.Heights[48]; h > 1e-6 {
 			t.Errorf("%s: equal rows join at %v", how, h)
+		}
+	}
+}
+
+func TestNeighboursKeepTheNearest(t *testing.T) {
+	rng := linalg.Rand(4, "similarities")
+	var l neighbours
+	l.clear()
+	sims := make([]float32, 200)
+	for i := range sims {
+		sims[i] = float32(rng.IntN(40)) / 40 // with ties
+		l.add(int32(i), sims[i])
+	}
+	order := make([]int, len(sims))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(sims[b], sims[a]) })
+	for j, node := range l.node {
+		if int(node) != order[j] || l.sim[j] != sims[order[j]] {
+			t.Errorf("neighbour %d is %d at %v, want %d at %v", j, node, l.sim[j], order[j], sims[order[j]])
+		}
+	}
+}
+
+func TestLineage(t *testing.T) {
+	g := &lineage{into: []int32{5, 5, 6, -1, 7, 6, 7, -1}} // 0 and 1 to 5, 2 and 5 to 6, 4 and 6 to 7
+	for node, want := range []int32{7, 7, 7, 3, 7, 7, 7, 7} {
+		for range 2 { // before and after ways are cut short
+			if got := g.root(int32(node)); got != want {
+				t.Errorf("node %d is part of %d, want %d", node, got, want)
+			}
 		}
 	}
 }
