@@ -180,7 +180,9 @@ func (m *em) maximize(at []*emFit, resp linalg.Matrix, total *sums) error {
 		g.weights[j] = weight / n
 		if weight >= 1e-6 { // else no row is its own, and it stays where it is
 			if g.full {
-				m.gather(g, j, resp, c)
+				if m.gather(g, j, resp, c) {
+					return
+				}
 			} else {
 				m.fromSums(g, j, resp, c, weight, total.features[c*count:(c+1)*count])
 			}
@@ -244,12 +246,12 @@ const gatherLeast = 3e-8
 
 // gather sets mean and full covariance of a component from the rows that have a
 // part in it, which are few in many dimensions. Products are of differences to
-// the last mean.
-func (m *em) gather(g *gaussians, j int, resp linalg.Matrix, column int) {
+// the last mean. It reports whether it has prepared the component too.
+func (m *em) gather(g *gaussians, j int, resp linalg.Matrix, column int) (prepared bool) {
 	rows, weights := m.members(resp, column, gatherLeast)
 	if g.sharp[j] || len(rows) < 2*g.d {
 		g.exact(j, m.x, rows, weights)
-		return
+		return false
 	}
 	d, mean, cov := g.d, g.meanOf(j), g.variances(j)
 	block, gram := linalg.NewMatrix(emRows, d), linalg.NewMatrix(d, d)
@@ -261,10 +263,11 @@ func (m *em) gather(g *gaussians, j int, resp linalg.Matrix, column int) {
 			w := weights[from+r]
 			root := math.Sqrt(w)
 			total += w
-			to := part.Row(r)
-			for c, v := range m.x.Row(rows[from+r]) {
-				diff := float64(v) - g.origin[c] - mean[c]
-				first[c] += w * diff
+			row := m.x.Row(rows[from+r])
+			to, origin, old, sum := part.Row(r)[:len(row)], g.origin[:len(row)], mean[:len(row)], first[:len(row)]
+			for c, v := range row {
+				diff := float64(v) - origin[c] - old[c]
+				sum[c] += w * diff
 				to[c] = float32(root * diff)
 			}
 		}
@@ -281,7 +284,7 @@ func (m *em) gather(g *gaussians, j int, resp linalg.Matrix, column int) {
 			v := second[a*d+b]/total - first[a]*first[b]
 			if a == b && v < 1e-3*second[a*d+b]/total {
 				g.exact(j, m.x, rows, weights)
-				return
+				return false
 			}
 			cov[a*d+b] = v
 		}
@@ -290,8 +293,9 @@ func (m *em) gather(g *gaussians, j int, resp linalg.Matrix, column int) {
 		mean[c] += v
 	}
 	g.finishCov(j)
-	if !g.full || g.prepare(j) == nil && !g.sharp[j] {
-		return
+	if g.prepare(j) == nil && !g.sharp[j] {
+		return true
 	}
 	g.exact(j, m.x, rows, weights)
+	return false
 }
