@@ -261,10 +261,10 @@ const largeTask = 1 << 30
 
 // runTask calls the task; a panic is that task's error.
 func runTask(ctx context.Context, jobs []*Job, group bool) (err error) {
+	if jobs[0].Node.Need.Memory >= largeTask {
+		defer debug.FreeOSMemory()
+	}
 	defer func() {
-		if jobs[0].Node.Need.Memory >= largeTask {
-			defer debug.FreeOSMemory()
-		}
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%s panicked: %v\n%s", jobs[0].Node.Addr, p, debug.Stack())
 		}

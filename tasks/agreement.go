@@ -1,8 +1,6 @@
 package tasks
 
 import (
-	"fmt"
-
 	"clusterflow/graph"
 	"clusterflow/internal/cluster"
 	result "clusterflow/internal/report"
@@ -32,7 +30,7 @@ func newComparison() *comparison {
 
 // stability takes in a cell's labels, and compares them with those of its other
 // seeds; nil where it has none.
-func (c *comparison) stability(job *graph.Job, s scored, labels []int32) (*result.Stability, error) {
+func (c *comparison) stability(job *graph.Job, s scored, mine *clustering) (*result.Stability, error) {
 	if known, ok := c.known[s.train]; ok {
 		return known, nil
 	}
@@ -40,24 +38,18 @@ func (c *comparison) stability(job *graph.Job, s scored, labels []int32) (*resul
 	if c.groups[at] == nil {
 		c.order = append(c.order, at)
 	}
-	c.groups[at] = append(c.groups[at], partition{s.method, labels})
+	c.groups[at] = append(c.groups[at], partition{s.method, mine.labels})
 	c.known[s.train] = nil
-	if len(s.again) == 0 {
+	if len(s.again) == 0 || labelsOutput(s.eval) != "labels" { // other seeds' labels are the trained ones
 		return nil, nil
 	}
-	all := [][]int32{labels}
-	if labelsOutput(s.eval) != "labels" {
-		return nil, nil // other seeds' labels are the trained ones
-	}
+	all := [][]int32{mine.labels}
 	for _, n := range s.again {
-		other, err := readTensors32(job, n.Addr+" labels", "labels")
+		other, err := readLabels(job, n.Addr+" labels", mine.sentences)
 		if err != nil {
 			return nil, err
 		}
-		if len(other) != len(labels) {
-			return nil, fmt.Errorf("%s has %d labels for %d sentences", n.Addr, len(other), len(labels))
-		}
-		all = append(all, other)
+		all = append(all, other.labels)
 	}
 	out, pairs := &result.Stability{Seeds: len(all)}, 0.0
 	for i, a := range all {
@@ -88,18 +80,4 @@ func (c *comparison) agreement() []result.Agreement {
 		}
 	}
 	return out
-}
-
-// readTensors32 reads an integer tensor of an input.
-func readTensors32(job *graph.Job, input, name string) ([]int32, error) {
-	st, err := openTensors(job, input)
-	if err != nil {
-		return nil, err
-	}
-	defer st.Close()
-	t, ok := st.Tensor(name)
-	if !ok {
-		return nil, fmt.Errorf("%s lacks the tensor %s", input, name)
-	}
-	return t.Int32()
 }

@@ -6,6 +6,7 @@ import (
 
 	"clusterflow/cache"
 	"clusterflow/internal/batch"
+	"clusterflow/internal/judge"
 )
 
 // Asked is one request of a submit node and, where it is there, its answer.
@@ -23,13 +24,24 @@ type Asked struct {
 // About reports whether a request is about a cluster: every request that
 // compares all clusters is.
 func (a *Asked) About(cluster int) bool {
-	switch {
-	case a.Other != 0 || a.Task == "similarity":
+	switch a.Task {
+	case judge.TaskSimilarity:
 		return a.Cluster == cluster || a.Other == cluster
-	case a.Task == "completeness":
+	case judge.TaskCompleteness:
 		return true
 	}
 	return a.Cluster == cluster
+}
+
+// Subject says in words what the request is about.
+func (a *Asked) Subject() string {
+	switch a.Task {
+	case judge.TaskSimilarity:
+		return fmt.Sprintf("clusters %d and %d", a.Cluster, a.Other)
+	case judge.TaskCompleteness:
+		return "all clusters"
+	}
+	return fmt.Sprintf("cluster %d", a.Cluster)
 }
 
 // Messages are the role and text of each message of the request.

@@ -37,7 +37,7 @@ func Compile(ctx context.Context, study *studies.Study, office *Office) (*Compil
 	}
 	b := &builder{
 		study: study, office: office, layers: map[string]*layerNodes{}, made: map[string]*graph.Node{},
-		shared: map[any]graph.Task{}, demands: map[any]map[string]int{},
+		shared: map[any]graph.Task{}, demands: map[any]map[string]int{}, methods: map[string]*chosen{},
 	}
 	c := &Compiled{Study: study, Lock: lock, materials: mats}
 	for _, m := range mats {
@@ -76,6 +76,7 @@ type builder struct {
 	// same have one, so that its lines are written and hashed once.
 	shared  map[any]graph.Task
 	demands map[any]map[string]int
+	methods map[string]*chosen // by name
 }
 
 // share returns the task of an id, made when it is first asked for. The id must
@@ -255,7 +256,7 @@ func (b *builder) clusterings(mats []*material) studies.Diagnostics {
 // again adds a grid's other seeds to a cell: clusterings that nobody grades,
 // which show how far the first one is the only one.
 func (b *builder) again(layer string, c *cell, g *studies.Grid) {
-	if m, _ := cluster.ByName(c.method); m.Unseeded {
+	if b.method(c.method).Unseeded {
 		return
 	}
 	for _, s := range g.Seeds.V {
@@ -271,7 +272,7 @@ func (b *builder) again(layer string, c *cell, g *studies.Grid) {
 // train adds the node that fits a cell with a seed.
 func (b *builder) train(addr string, c *cell, seed studies.Value[int64], g *studies.Grid) *graph.Node {
 	ln, name, k := c.layerNodes, c.method, c.k
-	m, _ := cluster.ByName(name) // the decoder has checked the name
+	m := b.method(name)
 	type trainID struct {
 		method, at string
 		k          int
@@ -280,7 +281,7 @@ func (b *builder) train(addr string, c *cell, seed studies.Value[int64], g *stud
 	}
 	at := g.Clusters.Origin()
 	t := b.share(trainID{name, at, k, seed, ln.prep}, func() graph.Task {
-		return &train{method: m, seed: seed, k: k, kAt: at, prep: ln.prep, options: b.options(m)}
+		return &train{method: m.Method, seed: seed, k: k, kAt: at, prep: ln.prep, options: m.options}
 	})
 	matrix := int64(ln.mat.sentences) * int64(ln.mat.hidden) * 4
 	attrs := slices.Concat(ln.attrs, []graph.Attr{
@@ -302,24 +303,9 @@ func (b *builder) train(addr string, c *cell, seed studies.Value[int64], g *stud
 	if m.Shared == "linkage" {
 		n.Inputs = append(n.Inputs, graph.Input{Name: "tree", From: b.linkage(ln, m), Output: "tree"})
 	}
-	if name == "tfidf_kmeans" {
-		for _, o := range b.options(m) {
-			if terms, ok := o.value.(int64); ok && o.name == "terms" {
-				n.Need.Memory += 2 * int64(ln.mat.sentences) * terms * 4
-			}
-		}
-	}
+	terms, _ := m.whole("terms") // rows of that many
+	n.Need.Memory += 2 * int64(ln.mat.sentences) * int64(terms) * 4
 	return b.add(n)
-}
-
-// components is the number of principal components that a method works on.
-func (b *builder) components(m cluster.Method) (n int, at string) {
-	for _, o := range b.options(m) {
-		if v, ok := o.value.(int64); ok && o.name == cluster.ComponentsOption {
-			return int(v), o.origin
-		}
-	}
-	return cluster.PCAComponents, ""
 }
 
 // pcaName is "pca", or "pca-50" with another number of components than the
@@ -344,8 +330,8 @@ func (ln *layerNodes) share(name string, make func() *graph.Node) *graph.Node {
 }
 
 // pca is the layer's principal components, as many as a method asks for.
-func (b *builder) pca(ln *layerNodes, m cluster.Method) *graph.Node {
-	components, at := b.components(m)
+func (b *builder) pca(ln *layerNodes, m *chosen) *graph.Node {
+	components, at := m.whole(cluster.ComponentsOption)
 	name := pcaName(components)
 	return ln.share(name, func() *graph.Node {
 		matrix := int64(ln.mat.sentences) * int64(ln.mat.hidden) * 4
@@ -364,9 +350,9 @@ func (b *builder) pca(ln *layerNodes, m cluster.Method) *graph.Node {
 }
 
 // linkage is the tree of the layer's rows or of their coordinates.
-func (b *builder) linkage(ln *layerNodes, m cluster.Method) *graph.Node {
+func (b *builder) linkage(ln *layerNodes, m *chosen) *graph.Node {
 	name := "linkage"
-	components, _ := b.components(m)
+	components, _ := m.whole(cluster.ComponentsOption)
 	if m.Space == "pca" {
 		name = pcaName(components) + "-linkage"
 	}
@@ -387,19 +373,41 @@ func (b *builder) linkage(ln *layerNodes, m cluster.Method) *graph.Node {
 	})
 }
 
-// options are all options of a method: the study's where it sets them, else
-// the defaults.
-func (b *builder) options(m cluster.Method) []option {
-	out := make([]option, len(m.Options))
+// chosen is a method with all of its options: the study's where it sets them,
+// else the defaults.
+type chosen struct {
+	cluster.Method
+	options []option
+}
+
+// method is the method of a name, which the decoder has checked.
+func (b *builder) method(name string) *chosen {
+	if m := b.methods[name]; m != nil {
+		return m
+	}
+	known, _ := cluster.ByName(name)
+	m := &chosen{known, make([]option, len(known.Options))}
 	for i, o := range m.Options {
-		out[i] = option{name: o.Name, value: o.Default}
+		m.options[i] = option{name: o.Name, value: o.Default}
 		for _, block := range b.study.Methods {
-			if v, ok := block.Options[o.Name]; ok && block.Name == m.Name {
-				out[i].value, out[i].origin = v.V, v.Origin()
+			if v, ok := block.Options[o.Name]; ok && block.Name == name {
+				m.options[i].value, m.options[i].origin = v.V, v.Origin()
 			}
 		}
 	}
-	return out
+	b.methods[name] = m
+	return m
+}
+
+// whole is an option that is a whole number, and where it stands in the study; 0
+// for a method without it.
+func (m *chosen) whole(name string) (n int, at string) {
+	for _, o := range m.options {
+		if v, ok := o.value.(int64); ok && o.name == name {
+			return int(v), o.origin
+		}
+	}
+	return 0, ""
 }
 
 // evaluations adds titles and grades for every clustering.

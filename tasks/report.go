@@ -227,7 +227,7 @@ func (t *report) clustering(job *graph.Job, s scored, l *labelled, compared *com
 	}
 	out.Sizes, out.CentroidCosine, out.Backend = info.Sizes, info.Cosines, info.Backend
 	out.RowsDiffer, out.Quality = info.RowsDiffer, info.Quality
-	if out.Stability, err = compared.stability(job, s, c.labels); err != nil {
+	if out.Stability, err = compared.stability(job, s, c); err != nil {
 		return out, err
 	}
 	if labelsOutput(s.eval) == "predicted" { // these are what is shown

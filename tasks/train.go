@@ -88,9 +88,7 @@ func (t *train) Run(ctx context.Context, job *graph.Job) error {
 		Progress: steps(job, "iterations"),
 	}
 	for _, o := range t.options {
-		if o.name != cluster.ComponentsOption { // the coordinates are of that many
-			in.Options[o.name] = o.value
-		}
+		in.Options[o.name] = o.value
 	}
 	sentences, err := readInput[Sentence](job, "sentences")
 	if err != nil {
@@ -140,10 +138,14 @@ func (t *train) Run(ctx context.Context, job *graph.Job) error {
 			}
 		}
 	}
-	if err := t.writeLabels(job, "labels", x, m, m.Labels); err != nil {
+	labels := t.labelTensors(x, m, m.Labels, job.Threads)
+	if err := writeTensors(job, "labels", labels...); err != nil {
 		return err
 	}
-	if err := t.writeLabels(job, "predicted", x, m, predicted); err != nil {
+	if differ > 0 {
+		labels = t.labelTensors(x, m, predicted, job.Threads)
+	}
+	if err := writeTensors(job, "predicted", labels...); err != nil {
 		return err
 	}
 	if err := t.writeModel(job, m, tensors, raw); err != nil {
@@ -212,18 +214,20 @@ func (t *train) tensors(job *graph.Job, m *cluster.Model) (map[string]linalg.Mat
 	return all, nil
 }
 
-func (t *train) writeLabels(job *graph.Job, output string, x linalg.Matrix, m *cluster.Model, labels []int32) error {
+// labelTensors are what a labels output holds of these labels.
+func (t *train) labelTensors(x linalg.Matrix, m *cluster.Model, labels []int32, threads int) []tensor {
 	dist, sizes := make([]float32, x.Rows), make([]int32, t.k)
-	for i, d := range cluster.Distances(x, m.Centers, labels, job.Threads) {
+	for i, d := range cluster.Distances(x, m.Centers, labels, threads) {
 		dist[i] = float32(d)
 	}
 	for _, l := range labels {
 		sizes[l]++
 	}
-	return writeTensors(job, output,
-		tensor{"labels", []int{len(labels)}, labels},
-		tensor{"distances", []int{len(dist)}, dist},
-		tensor{"sizes", []int{len(sizes)}, sizes})
+	return []tensor{
+		{"labels", []int{len(labels)}, labels},
+		{"distances", []int{len(dist)}, dist},
+		{"sizes", []int{len(sizes)}, sizes},
+	}
 }
 
 func (t *train) writeModel(job *graph.Job, m *cluster.Model, tensors map[string]linalg.Matrix, raw rawRows) error {

@@ -68,13 +68,13 @@ func (b *bench) labelsOf(ctx context.Context, ckpt *llm.Checkpoint, name string,
 			if err != nil {
 				return err
 			}
-			fmt.Printf(" %.1e, %.3f |", rowsDifference(x, base), adjustedRand(want, got))
+			fmt.Printf(" %.1e, %.3f |", rowsDifference(x, base), cluster.AdjustedRand(want, got))
 		}
 		other, err := b.cluster(ctx, base, 43)
 		if err != nil {
 			return err
 		}
-		fmt.Printf(" %.3f |\n", adjustedRand(want, other))
+		fmt.Printf(" %.3f |\n", cluster.AdjustedRand(want, other))
 	}
 	return nil
 }
@@ -170,31 +170,4 @@ func rowsDifference(a, b linalg.Matrix) float64 {
 		norm += float64(v) * float64(v)
 	}
 	return math.Sqrt(diff / norm)
-}
-
-// adjustedRand is the adjusted Rand index of two labellings (Hubert and Arabie
-// 1985): 1 for the same clusters, 0 on average for unrelated ones.
-func adjustedRand(a, b []int32) float64 {
-	pairs := func(n int) float64 { return float64(n) * float64(n-1) / 2 }
-	both, inA, inB := map[[2]int32]int{}, map[int32]int{}, map[int32]int{}
-	for i := range a {
-		both[[2]int32{a[i], b[i]}]++
-		inA[a[i]]++
-		inB[b[i]]++
-	}
-	var together, sumA, sumB float64
-	for _, n := range both {
-		together += pairs(n)
-	}
-	for _, n := range inA {
-		sumA += pairs(n)
-	}
-	for _, n := range inB {
-		sumB += pairs(n)
-	}
-	expected := sumA * sumB / pairs(len(a))
-	if sumA+sumB == 2*expected {
-		return 1
-	}
-	return (together - expected) / ((sumA+sumB)/2 - expected)
 }

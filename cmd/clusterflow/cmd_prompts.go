@@ -13,6 +13,7 @@ import (
 
 	"clusterflow/cache"
 	"clusterflow/graph"
+	"clusterflow/internal/batch"
 	"clusterflow/tasks"
 )
 
@@ -90,11 +91,11 @@ func gatherAsked(p *planned, blobs *cache.Blobs, study, addr string, answered bo
 		}
 	}
 	if len(submits) == 0 {
-		if s, err := findStep(p, study, addr); err != nil {
+		s, err := findStep(p, study, addr)
+		if err != nil {
 			return nil, err
-		} else {
-			return nil, fmt.Errorf("%s asks nobody anything; give the address of a clustering, such as r1/12/gmm/20, or of a submit node", s.Node.Addr)
 		}
+		return nil, fmt.Errorf("%s asks nobody anything; give the address of a clustering, such as r1/12/gmm/20, or of a submit node", s.Node.Addr)
 	}
 	var out []askedOf
 	for _, s := range submits {
@@ -159,14 +160,7 @@ func writeRequest(w io.Writer, addr string, r *tasks.Asked, answered bool) error
 	if err != nil {
 		return err
 	}
-	about := fmt.Sprintf("cluster %d", r.Cluster)
-	switch r.Task {
-	case "similarity":
-		about = fmt.Sprintf("clusters %d and %d", r.Cluster, r.Other)
-	case "completeness":
-		about = "all clusters"
-	}
-	fmt.Fprintf(w, "── %s · %s · %s · repetition %d · %.12s\n", addr, r.Task, about, r.Rep, r.Key)
+	fmt.Fprintf(w, "── %s · %s · %s · repetition %d · %.12s\n", addr, r.Task, r.Subject(), r.Rep, r.Key)
 	for _, m := range messages {
 		fmt.Fprintf(w, "[%s]\n%s\n", m[0], strings.TrimRight(m[1], "\n"))
 	}
@@ -174,7 +168,7 @@ func writeRequest(w io.Writer, addr string, r *tasks.Asked, answered bool) error
 		switch a := r.Answer; {
 		case a == nil:
 			fmt.Fprintln(w, "[no answer yet]")
-		case a.Status != "ok":
+		case a.Status != batch.StatusOK:
 			fmt.Fprintf(w, "[failed: %s]\n", a.Error)
 		case a.Refusal != "":
 			fmt.Fprintf(w, "[refused]\n%s\n", a.Refusal)

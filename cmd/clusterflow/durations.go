@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,7 +23,7 @@ type durations struct {
 	shares func() map[*graph.Node]float64
 	steps  func() map[*graph.Node]*graph.Step
 	record func(cache.Digest) (*cache.Record, bool)
-	speed  func() float64 // of products of matrices, operations a second
+	speed  func() float64 // of products of matrices on all processors, operations a second
 }
 
 // past is what earlier runs took.
@@ -50,7 +52,9 @@ func durationKey(kind, method string) string { return kind + " " + method }
 func measure(known *cache.Reader, p *graph.Plan) *durations {
 	return &durations{
 		record: known.Record,
-		speed:  sync.OnceValue(linalg.Speed),
+		speed: sync.OnceValue(func() float64 {
+			return linalg.MeasureGFLOPS(context.Background()) * 1e9 * float64(runtime.NumCPU())
+		}),
 		past:   sync.OnceValue(func() *past { return lookBack(known) }),
 		shares: sync.OnceValue(func() map[*graph.Node]float64 { return passShares(p) }),
 		steps: sync.OnceValue(func() map[*graph.Node]*graph.Step {

@@ -119,10 +119,7 @@ func (t *contingency) rand() float64 {
 		inB += pairs(n)
 	}
 	expected := inA / pairs(t.n) * inB
-	if most := (inA + inB) / 2; most != expected {
-		return (both - expected) / (most - expected)
-	}
-	return 0
+	return (both - expected) / ((inA+inB)/2 - expected) // 0 below the line only if both are trivial
 }
 
 func (t *contingency) mutual() float64 {

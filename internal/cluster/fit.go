@@ -13,7 +13,7 @@ import (
 // scaled to unit length; the tensor "kmeans_centers" keeps them as they are,
 // since the labels are by Euclidean distance to those.
 func fitSphericalKMeans(ctx context.Context, in Input) (*Model, error) {
-	best, info, err := fitKMeans(ctx, "spherical_kmeans", in.X, in)
+	best, info, err := fitKMeans(ctx, "spherical_kmeans", kmeansOptions, in.X, in)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func fitPCAKMeans(ctx context.Context, in Input) (*Model, error) {
 	if in.Coords.Rows != in.X.Rows || in.Coords.Cols == 0 {
 		return nil, fmt.Errorf("fitting pca_kmeans: PCA coordinates of %d × %d for %d rows", in.Coords.Rows, in.Coords.Cols, in.X.Rows)
 	}
-	best, info, err := fitKMeans(ctx, "pca_kmeans", in.Coords, in)
+	best, info, err := fitKMeans(ctx, "pca_kmeans", pcaOptions(kmeansOptions...), in.Coords, in)
 	if err != nil {
 		return nil, err
 	}
@@ -51,11 +51,11 @@ func fitPCAKMeans(ctx context.Context, in Input) (*Model, error) {
 
 // fitKMeans runs the starts that the options ask for on the given points and
 // returns the one with the lowest inertia, the first of several.
-func fitKMeans(ctx context.Context, method string, points linalg.Matrix, in Input) (*partition, map[string]float64, error) {
+func fitKMeans(ctx context.Context, method string, known []Option, points linalg.Matrix, in Input) (*partition, map[string]float64, error) {
 	fail := func(err error) (*partition, map[string]float64, error) {
 		return nil, nil, fmt.Errorf("fitting %s: %w", method, err)
 	}
-	options, err := Method{Name: method, Options: kmeansOptions}.Complete(in.Options)
+	options, err := Method{Name: method, Options: known}.Complete(in.Options)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -13,7 +13,7 @@ import (
 // are the component means. The tensors are weights [1, K], means [K, d] and
 // variances [K, d].
 func fitGMM(ctx context.Context, in Input) (*Model, error) {
-	g, info, err := fitMixture(ctx, "gmm", in.X, false, in)
+	g, info, err := fitMixture(ctx, "gmm", mixtureOptions, in.X, false, in)
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +29,7 @@ func fitPCAGMM(ctx context.Context, in Input) (*Model, error) {
 	if in.Coords.Rows != in.X.Rows || in.Coords.Cols == 0 {
 		return nil, fmt.Errorf("fitting pca_gmm: PCA coordinates of %d × %d for %d rows", in.Coords.Rows, in.Coords.Cols, in.X.Rows)
 	}
-	g, info, err := fitMixture(ctx, "pca_gmm", in.Coords, true, in)
+	g, info, err := fitMixture(ctx, "pca_gmm", pcaOptions(mixtureOptions...), in.Coords, true, in)
 	if err != nil {
 		return nil, err
 	}
@@ -50,11 +50,11 @@ func finish(g *gaussians, x linalg.Matrix, threads int, info map[string]float64)
 
 // fitMixture runs the starts, on a sample first where the rows are very many,
 // and returns the mixture with its numbers as they are stored.
-func fitMixture(ctx context.Context, method string, x linalg.Matrix, full bool, in Input) (*gaussians, map[string]float64, error) {
+func fitMixture(ctx context.Context, method string, known []Option, x linalg.Matrix, full bool, in Input) (*gaussians, map[string]float64, error) {
 	fail := func(err error) (*gaussians, map[string]float64, error) {
 		return nil, nil, fmt.Errorf("fitting %s: %w", method, err)
 	}
-	o, err := Method{Name: method, Options: mixtureOptions}.Complete(in.Options)
+	o, err := Method{Name: method, Options: known}.Complete(in.Options)
 	if err != nil {
 		return nil, nil, err
 	}

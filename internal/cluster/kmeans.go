@@ -185,16 +185,22 @@ func (s *kmeans) end(d *descent) *partition {
 				d.centers.Row(c)[j] = float32(float64(d.centers.Row(c)[j]) + m)
 			}
 		}
-		back := &kmeans{given: s.given, x: s.given, k: s.k, threads: s.threads}
-		back.takeNorms() // finite: newKMeans took them before
-		back.assign(context.Background(), []*descent{d})
-		d.labels, s = d.next, back
+		s = &kmeans{x: s.given, k: s.k, threads: s.threads}
+		s.takeNorms() // finite: newKMeans took them before
+		d.labels = s.nearestTo(d.centers)
 	}
 	for _, distance := range s.distancesTo(d.centers, d.labels) {
 		d.out.inertia += distance
 	}
 	d.out.labels, d.out.centers = d.labels, d.centers
 	return &d.out
+}
+
+// nearestTo gives each point the label of its nearest centre.
+func (s *kmeans) nearestTo(centers linalg.Matrix) []int32 {
+	d := &descent{centers: centers, next: make([]int32, s.x.Rows)}
+	s.assign(context.Background(), []*descent{d})
+	return d.next
 }
 
 // tieFraction is the part of ‖x‖² + ‖c‖² within which two distances taken

@@ -71,7 +71,7 @@ type Model struct {
 const PCAComponents = 100
 
 // ComponentsOption is the option of methods of the space "pca" that says how many
-// coordinates Fit is to be given. Fit itself does not take it.
+// coordinates Fit is to be given; Fit takes it and has no use for it.
 const ComponentsOption = "components"
 
 var kmeansOptions = []Option{

@@ -66,10 +66,7 @@ func fitTFIDF(ctx context.Context, in Input) (*Model, error) {
 	if terms == 0 {
 		return fail(fmt.Errorf("no sentence has a word of two letters"))
 	}
-	inner := in
-	inner.Options = maps.Clone(in.Options)
-	delete(inner.Options, "terms")
-	best, info, err := fitKMeans(ctx, "tfidf_kmeans", points, inner)
+	best, info, err := fitKMeans(ctx, "tfidf_kmeans", tfidfOptions, points, in)
 	if err != nil {
 		return nil, err
 	}

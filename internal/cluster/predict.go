@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"fmt"
 	"math"
 
@@ -57,9 +56,7 @@ func nearestOfTensor(name string) func(map[string]linalg.Matrix, linalg.Matrix, 
 		if err := s.takeNorms(); err != nil {
 			return nil, err
 		}
-		d := &descent{centers: centers, next: make([]int32, x.Rows)}
-		s.assign(context.Background(), []*descent{d})
-		return d.next, nil
+		return s.nearestTo(centers), nil
 	}
 }
 

@@ -100,12 +100,7 @@ func silhouette(x linalg.Matrix, labels []int32, k int, seed int64, threads int)
 		own[i] = int(labels[row])
 		counts[own[i]]++
 	}
-	used := 0
-	for _, c := range counts {
-		if c > 0 {
-			used++
-		}
-	}
+	used := k - len(emptyClusters(counts))
 	if used < 2 || used >= n {
 		return math.NaN()
 	}
