@@ -96,6 +96,7 @@ type pass struct {
 	begin   time.Time
 	work    func(blocks int) float64 // floating-point operations up to a block
 	partial bool                     // an earlier pass had done some of it
+	device  llm.Device               // nil: the processor
 }
 
 // RunGroup fills the outputs of all jobs: from remembered rows where there are
@@ -294,13 +295,14 @@ func (t *extract) forward(ctx context.Context, ckpt *llm.Checkpoint, need []*wan
 	tokens, squares, blocks := 0, 0.0, 0
 	for i, w := range need {
 		ids := w.line.IDs[:w.line.Mean[1]] // attention is causal: nothing after the last sentence matters
-		seqs[i] = llm.Sequence{IDs: ids, Layers: sortedLayers(w.outs)}
+		seqs[i] = llm.Sequence{IDs: ids, Layers: sortedLayers(w.outs), Means: append(slices.Clone(w.line.Spans), w.line.Mean)}
 		blocks = max(blocks, seqs[i].Layers[len(seqs[i].Layers)-1]+1)
 		tokens += len(ids)
 		squares += float64(len(ids)) * float64(len(ids))
 	}
 	begin, first := time.Now(), -1
-	now := &pass{begin: begin, work: func(blocks int) float64 { return ckpt.Work(float64(tokens), squares, blocks) }}
+	device := deviceFor(ctx, llm.Precision(t.model.Precision.V))
+	now := &pass{begin: begin, device: device, work: func(blocks int) float64 { return ckpt.Work(float64(tokens), squares, blocks) }}
 	for _, w := range need {
 		for _, to := range w.outs {
 			to.out.pass = now
@@ -331,10 +333,10 @@ func (t *extract) forward(ctx context.Context, ckpt *llm.Checkpoint, need []*wan
 	}
 	err = ckpt.Forward(ctx, llm.Pass{
 		Sequences: seqs, Precision: llm.Precision(t.model.Precision.V), Threads: jobs[0].Threads,
-		Memory: passMemory(jobs), Scratch: scratch, Progress: progress,
-		Visit: func(layer, seq int, states linalg.Matrix) error {
+		Memory: passMemory(jobs), Scratch: scratch, Progress: progress, Device: device,
+		Visit: func(layer, seq int, means linalg.Matrix) error {
 			to := need[seq].outs[layer]
-			return to.out.pool(to.line, states)
+			return to.out.fill(to.line, means)
 		},
 	})
 	if err != nil {
@@ -376,15 +378,15 @@ func passMemory(jobs []*graph.Job) int64 {
 	return max(1, jobs[0].Memory-rows)
 }
 
-// pool averages the states of one response over its sentences' tokens. states
-// is [tokens, hidden]. When the last line is in, the output is complete. It can
-// be called for several lines at once.
-func (out *shardRows) pool(i int, states linalg.Matrix) error {
-	l := out.lines[i]
-	for s, span := range l.Spans {
-		meanRows(out.rows.Row(out.first[i]+s), states, span)
+// fill takes the mean states of one response: of each sentence, and last of all
+// of them. When the last line is in, the output is complete. It can be called
+// for several lines at once.
+func (out *shardRows) fill(i int, means linalg.Matrix) error {
+	n := len(out.lines[i].Spans)
+	for s := range n {
+		copy(out.rows.Row(out.first[i]+s), means.Row(s))
 	}
-	meanRows(out.means.Row(i), states, l.Mean)
+	copy(out.means.Row(i), means.Row(n))
 	out.mu.Lock()
 	defer out.mu.Unlock()
 	if out.left--; out.left > 0 {
@@ -393,26 +395,15 @@ func (out *shardRows) pool(i int, states linalg.Matrix) error {
 	return out.finish()
 }
 
-// meanRows sets dst to the mean of rows span[0] to span[1] of m, summed in
-// float64.
-func meanRows(dst []float32, m linalg.Matrix, span [2]int) {
-	sum := make([]float64, len(dst))
-	for r := span[0]; r < span[1]; r++ {
-		for c, v := range m.Row(r) {
-			sum[c] += float64(v)
-		}
-	}
-	n := float64(span[1] - span[0])
-	for c := range dst {
-		dst[c] = float32(sum[c] / n)
-	}
-}
-
 // finish stores the output, remembers its pieces and settles the job.
 func (out *shardRows) finish() error {
 	job := out.job
-	job.Backend("cpu float32, " + linalg.Backend().Name)
-	if p := out.pass; p != nil && !p.partial {
+	backend := "cpu float32, " + linalg.Backend().Name
+	if out.pass != nil && out.pass.device != nil {
+		backend = out.pass.device.Name()
+	}
+	job.Backend(backend)
+	if p := out.pass; p != nil && !p.partial && p.device == nil {
 		job.Note(NotePassWork, strconv.FormatFloat(p.work(out.layer+1), 'g', 6, 64))
 		job.Note(NotePassSeconds, strconv.FormatFloat(time.Since(p.begin).Seconds(), 'f', 3, 64))
 	}

@@ -28,6 +28,7 @@ type applyFlags struct {
 	view   planView
 	jobs   int
 	memory string
+	device deviceFlags
 	yes    bool
 	detach bool
 	json   bool
@@ -65,6 +66,7 @@ func (a *app) applyCommand() *cobra.Command {
 	f.view.add(c)
 	c.Flags().IntVar(&f.jobs, "jobs", runtime.NumCPU(), "threads that tasks may keep busy together")
 	c.Flags().StringVar(&f.memory, "memory", "", "memory that tasks may take together, such as 16GB (default: four fifths of the machine's)")
+	f.device.add(c)
 	c.Flags().BoolVar(&f.yes, "yes", false, "send requests to the hosts that the plan names without asking")
 	c.Flags().BoolVar(&f.afterLoss, "accept-lost-ledger", false, "buy answers although the ledger of earlier ones was lost")
 	c.Flags().BoolVar(&f.detach, "detach", false, "return as soon as only batches are being waited for (exit code 3)")
@@ -82,6 +84,9 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 	}
 	memory, err := memoryLimit(f.memory)
 	if err != nil {
+		return err
+	}
+	if err := f.device.check(); err != nil {
 		return err
 	}
 	office := tasks.NewOffice(a.getenv)
@@ -164,6 +169,10 @@ func (a *app) planApply(ctx context.Context, c *tasks.Compiled, store *cache.Sto
 
 // execute runs the plan with its progress shown.
 func (a *app) execute(ctx context.Context, p *planned, store *cache.Store, office *tasks.Office, study string, f *applyFlags, memory int64) (*graph.Summary, error) {
+	ctx, err := f.device.forPlan(ctx, a, p)
+	if err != nil {
+		return nil, err
+	}
 	left := newTimeLeft(p, f.jobs, a.now)
 	show := a.newDisplay(f, p, left)
 	x := graph.Executor{

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"clusterflow/internal/linalg"
+	"clusterflow/internal/llm/worker"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -72,19 +73,32 @@ func note(s string) string {
 	return " (" + s + ")"
 }
 
-// gpu says what the NVIDIA driver's own tool says.
+// gpu says what models can be run on besides the processor.
 func gpu(ctx context.Context) string {
+	path, err := findWorker()
+	if err != nil {
+		return "none used: " + workerName + " is neither beside clusterflow nor on the PATH; " + driver(ctx)
+	}
+	card, err := worker.Probe(ctx, path)
+	if err != nil {
+		return fmt.Sprintf("none used: %v; %s", err, driver(ctx))
+	}
+	return card.Name()
+}
+
+// driver says what the NVIDIA driver's own tool says.
+func driver(ctx context.Context) string {
 	path, err := exec.LookPath("nvidia-smi")
 	if err != nil {
-		return "no NVIDIA driver found; this release computes on the processor"
+		return "no NVIDIA driver found"
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, path, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader").Output()
 	if err != nil {
-		return fmt.Sprintf("nvidia-smi failed: %v; this release computes on the processor", err)
+		return fmt.Sprintf("nvidia-smi failed: %v", err)
 	}
-	return strings.Join(strings.Split(strings.TrimSpace(string(out)), "\n"), "; ") + "; this release computes on the processor"
+	return "the driver has " + strings.Join(strings.Split(strings.TrimSpace(string(out)), "\n"), "; ")
 }
 
 // existing is the nearest folder above path that exists.

@@ -17,6 +17,7 @@ var imports = map[string][]string{
 	"internal/llm":         {"internal/hub", "internal/linalg"},
 	"internal/cluster":     {"internal/linalg"},
 	"internal/llm/llmtest": {"internal/linalg"},
+	"internal/llm/worker":  {"internal/linalg", "internal/llm"},
 	"tasks": {
 		"cache", "graph", "studies", "internal/batch", "internal/batchd", "internal/cluster",
 		"internal/hub", "internal/judge", "internal/linalg", "internal/llm", "internal/report",
@@ -30,7 +31,7 @@ var imports = map[string][]string{
 	"bench/internal/loglog": {},
 	"cmd/clusterflow": {
 		"cache", "graph", "studies", "tasks", "internal/batch", "internal/batchd", "internal/cluster",
-		"internal/hub", "internal/judge", "internal/linalg", "internal/llm", "internal/report",
+		"internal/hub", "internal/judge", "internal/linalg", "internal/llm", "internal/llm/worker", "internal/report",
 	},
 }
 
@@ -44,7 +45,7 @@ var heavy = map[string]string{
 	"github.com/ebitengine/purego":      "internal/linalg",
 	"github.com/sashabaranov/go-openai": "internal/batch",
 	"gonum.org/v1/plot":                 "internal/report",
-	"gorgonia.org/cu":                   "cmd/clusterflow-cuda",
+	"gorgonia.org/cu":                   "internal/llm/cuda",
 	"github.com/rogpeppe/go-internal":   "", // tests only
 }
 

@@ -16,6 +16,9 @@ import (
 type Sequence struct {
 	IDs    []int32
 	Layers []int
+	// Means, unless it is nil, lists ranges of tokens, [start, end), whose mean
+	// states are wanted instead, summed in float64.
+	Means [][2]int
 }
 
 // Pass is one way of sequences through the blocks of a model.
@@ -25,7 +28,8 @@ type Pass struct {
 	Threads   int       // at least 1 is used
 
 	// Visit is called once for every layer that a sequence asks for, with the
-	// block's output [tokens, hidden], which is valid during the call. Calls
+	// block's output [tokens, hidden], or its means [ranges, hidden], which are
+	// valid during the call. Calls
 	// come several at once; those of one sequence come in the order of layers.
 	Visit func(layer, seq int, states linalg.Matrix) error
 	// Progress, which may be nil, is told how many of total tokens times blocks
@@ -42,6 +46,8 @@ type Pass struct {
 	// one that comes to its end leaves nothing. With "" nothing can be gone on
 	// with, and files are temporary.
 	Scratch string
+	// Device, unless it is nil, runs the pass instead of the processor.
+	Device Device
 }
 
 // Forward runs sequences of token ids through the blocks of the model, each
@@ -57,6 +63,17 @@ type Pass struct {
 // ids must lie in the embedding. When ctx ends, Forward returns its error
 // within a part of a block.
 func (c *Checkpoint) Forward(ctx context.Context, p Pass) error {
+	if p.Device != nil {
+		p.Sequences = slices.Clone(p.Sequences)
+		_, err := p.check(c.Config)
+		if err == nil {
+			err = p.Device.Forward(ctx, c, &p)
+		}
+		if err != nil {
+			return fmt.Errorf("running model %q: %w", c.source, err)
+		}
+		return nil
+	}
 	f, err := c.newForward(ctx, &p)
 	if err == nil {
 		err = f.run()
@@ -96,26 +113,16 @@ func (c *Checkpoint) newForward(ctx context.Context, p *Pass) (*forward, error) 
 	p.Threads = max(1, p.Threads)
 	f := &forward{ckpt: c, pass: p, workers: p.Threads}
 	p.Sequences = slices.Clone(p.Sequences)
+	last, err := p.check(c.Config)
+	if err != nil {
+		return nil, err
+	}
+	f.last = last
 	tokens, longest := 0, 0
 	for i, q := range p.Sequences {
-		layers := slices.Compact(slices.Sorted(slices.Values(q.Layers)))
-		p.Sequences[i].Layers = layers
-		last := -1
-		if len(layers) > 0 {
-			last = layers[len(layers)-1]
-			if layers[0] < 0 || last >= c.Config.Layers {
-				return nil, fmt.Errorf("there is no layer %d: it has %d blocks, 0 to %d", pick(layers[0] < 0, layers[0], last), c.Config.Layers, c.Config.Layers-1)
-			}
-		}
-		f.last = append(f.last, last)
-		for j, id := range q.IDs {
-			if id < 0 || int(id) >= c.Config.Vocab {
-				return nil, fmt.Errorf("token %d of sequence %d has the id %d, outside the embedding of %d rows; was it made with another tokenizer?", j, i, id, c.Config.Vocab)
-			}
-		}
 		tokens += len(q.IDs)
 		longest = max(longest, len(q.IDs))
-		f.total += len(q.IDs) * (last + 1)
+		f.total += len(q.IDs) * (last[i] + 1)
 	}
 	table, err := c.tensor(c.prefix+"embed_tokens.weight", c.Config.Vocab, c.Config.Hidden)
 	if err != nil {
@@ -157,7 +164,7 @@ func (f *forward) run() error {
 		}
 		x, err := f.states.take(i, &s.states)
 		if err == nil {
-			err = f.pass.Visit(f.states.at[i].Block, i, x)
+			err = f.pass.Visit(f.states.at[i].Block, i, f.pass.Sequences[i].shown(x))
 		}
 		return err
 	})
@@ -201,7 +208,7 @@ func (f *forward) step(layer, i int, s *workspace) error {
 	}
 	q := f.pass.Sequences[i]
 	if slices.Contains(q.Layers, layer) {
-		if err := f.pass.Visit(layer, i, x); err != nil {
+		if err := f.pass.Visit(layer, i, q.shown(x)); err != nil {
 			return err
 		}
 	}
@@ -276,6 +283,8 @@ func (c *Checkpoint) fixedMemory(longest int, p Precision) int64 {
 	rotations := int64(longest) * int64(f.HeadDim)
 	return f.blockBytes(p) + 4*(rotations+perThread*int64(runtime.NumCPU()))
 }
+
+func sortedSet(layers []int) []int { return slices.Compact(slices.Sorted(slices.Values(layers))) }
 
 func pick(first bool, a, b int) int {
 	if first {

@@ -194,7 +194,7 @@ func states(t testing.TB, c *Checkpoint, seqs [][]int32, layers []int, threads i
 func sequences(ids [][]int32, layers []int) []Sequence {
 	out := make([]Sequence, len(ids))
 	for i := range ids {
-		out[i] = Sequence{ids[i], layers}
+		out[i] = Sequence{IDs: ids[i], Layers: layers}
 	}
 	return out
 }
@@ -327,14 +327,14 @@ func TestForwardErrors(t *testing.T) {
 		{[]int32{-1}, []int{0}, "", "the id -1"},
 		{[]int32{1}, []int{0}, "f8", `no precision "f8"; there are f32, bf16, f16, int8`},
 	} {
-		p := Pass{Sequences: []Sequence{{test.ids, test.layers}}, Precision: test.precision, Visit: nothing}
+		p := Pass{Sequences: []Sequence{{IDs: test.ids, Layers: test.layers}}, Precision: test.precision, Visit: nothing}
 		if err := c.Forward(ctx, p); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%v, layers %v: %v, want %q", test.ids, test.layers, err, test.want)
 		}
 	}
 	stop := errors.New("stop here")
 	visits := 0
-	err := c.Forward(ctx, Pass{Sequences: []Sequence{{[]int32{1}, []int{0, 1}}, {[]int32{2}, []int{0, 1}}}, Visit: func(layer, seq int, _ linalg.Matrix) error {
+	err := c.Forward(ctx, Pass{Sequences: []Sequence{{IDs: []int32{1}, Layers: []int{0, 1}}, {IDs: []int32{2}, Layers: []int{0, 1}}}, Visit: func(layer, seq int, _ linalg.Matrix) error {
 		visits++
 		return stop
 	}})
@@ -362,7 +362,7 @@ func TestForwardErrors(t *testing.T) {
 		t.Errorf("ended after %d visits: %v", shown, err)
 	}
 	last := 0
-	err = c.Forward(ctx, Pass{Sequences: []Sequence{{[]int32{1}, []int{1}}, {[]int32{2, 3}, []int{0}}, {[]int32{4}, nil}}, Threads: 2, Visit: nothing, Progress: func(done, total int) {
+	err = c.Forward(ctx, Pass{Sequences: []Sequence{{IDs: []int32{1}, Layers: []int{1}}, {IDs: []int32{2, 3}, Layers: []int{0}}, {IDs: []int32{4}}}, Threads: 2, Visit: nothing, Progress: func(done, total int) {
 		if last = done; total != 4 {
 			t.Errorf("%d tokens times blocks in all, want 4", total)
 		}

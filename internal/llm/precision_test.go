@@ -60,7 +60,7 @@ func TestPrecisions(t *testing.T) {
 			ids := randomIDs(tokens, s.Vocab)
 			exact := reference(t, c, ids, F32)
 			for _, p := range []Precision{BF16, F16, Int8} {
-				got := passStates(t, c, Pass{Sequences: []Sequence{{ids, []int{0, 1, 2}}}, Precision: p, Threads: 2})
+				got := passStates(t, c, Pass{Sequences: []Sequence{{IDs: ids, Layers: []int{0, 1, 2}}}, Precision: p, Threads: 2})
 				for layer, want := range reference(t, c, ids, p) {
 					e, cost := relativeError(got[layer][0], want), relativeError(got[layer][0], exact[layer])
 					if !(e < cost/3) || cost < 1e-4 {

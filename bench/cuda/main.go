@@ -1,0 +1,216 @@
+//go:build cuda
+
+// Cuda measures extraction on an NVIDIA card: errors against float32, tokens a
+// second from opening the checkpoint to the last sentence's mean, and the speed
+// of products. run.sh beside it does all of it, with transformers on the same
+// card for comparison (peer.py).
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math"
+	"os"
+	"time"
+	"unsafe"
+
+	"clusterflow/internal/linalg"
+	"clusterflow/internal/llm"
+	"clusterflow/internal/llm/cuda"
+)
+
+type bench struct {
+	model, ids, precision, compare string
+	layer, n, repeat               int
+	own, timed                     bool
+	memory                         int64
+}
+
+func main() {
+	var b bench
+	flag.StringVar(&b.model, "model", "", "`folder` of the checkpoint")
+	flag.StringVar(&b.ids, "ids", "", "`file` of JSON lines with ids and spans")
+	flag.StringVar(&b.precision, "precision", "bf16", "bf16, f16 or f32")
+	flag.IntVar(&b.layer, "layer", 12, "whose states are wanted")
+	flag.IntVar(&b.n, "n", 0, "how many of the lines; 0 for all")
+	flag.IntVar(&b.repeat, "repeat", 1, "passes")
+	flag.BoolVar(&b.own, "own", false, "products by our own kernels")
+	flag.Int64Var(&b.memory, "memory", 0, "bytes of the card to get by with")
+	flag.StringVar(&b.compare, "compare", "", "`file` of reference states to compare all layers with")
+	flag.BoolVar(&b.timed, "timed", false, "time each kind of kernel, one after the other")
+	gemm := flag.Bool("gemm", false, "measure products alone")
+	flag.Parse()
+	do := b.run
+	if *gemm {
+		do = b.products
+	}
+	if err := do(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/cuda:", err)
+		os.Exit(1)
+	}
+}
+
+type line struct {
+	IDs   []int32  `json:"ids"`
+	Spans [][2]int `json:"spans"`
+}
+
+func (b *bench) lines() ([]line, error) {
+	f, err := os.Open(b.ids)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	dec := json.NewDecoder(bufio.NewReader(f))
+	var all []line
+	for b.n == 0 || len(all) < b.n {
+		var l line
+		if err := dec.Decode(&l); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
+func (b *bench) run(ctx context.Context) error {
+	begin := time.Now()
+	card, err := cuda.Open(cuda.Options{Memory: b.memory, Own: b.own, Timed: b.timed})
+	if err != nil {
+		return err
+	}
+	opened := time.Since(begin)
+	lines, err := b.lines()
+	if err != nil {
+		return err
+	}
+	if b.compare != "" {
+		return b.errors(ctx, card, lines)
+	}
+	out := map[string]any{"device": card.Name(), "precision": b.precision, "layer": b.layer, "open_s": opened.Seconds()}
+	var seconds []float64
+	for range b.repeat {
+		begin := time.Now()
+		ckpt, err := llm.Open(b.model)
+		if err != nil {
+			return err
+		}
+		p := llm.Pass{Precision: llm.Precision(b.precision), Device: card}
+		tokens, rows, squares := 0, 0, 0.0
+		for _, l := range lines {
+			p.Sequences = append(p.Sequences, llm.Sequence{IDs: l.IDs, Layers: []int{b.layer}, Means: l.Spans})
+			tokens += len(l.IDs)
+			squares += float64(len(l.IDs)) * float64(len(l.IDs))
+			rows += len(l.Spans)
+		}
+		f, err := os.CreateTemp("", "rows-*")
+		if err != nil {
+			return err
+		}
+		sum, sums := 0.0, [6]uint32{} // of the first sequences, to the bit
+		p.Visit = func(layer, seq int, states linalg.Matrix) error {
+			if seq < len(sums) {
+				sums[seq] = crc32.ChecksumIEEE(unsafe.Slice((*byte)(unsafe.Pointer(&states.Data[0])), 4*len(states.Data)))
+			}
+			for _, v := range states.Row(0) {
+				sum += float64(v)
+			}
+			_, err := f.Write(unsafe.Slice((*byte)(unsafe.Pointer(&states.Data[0])), 4*len(states.Data)))
+			return err
+		}
+		if err := ckpt.Forward(ctx, p); err != nil {
+			return err
+		}
+		s := time.Since(begin).Seconds()
+		seconds = append(seconds, s)
+		work := ckpt.Work(float64(tokens), squares, b.layer+1)
+		out["tokens"], out["sentences"], out["sum"] = tokens, rows, sum
+		out["first_rows_crc32"] = sums
+		out["tokens_per_s"], out["tflops"] = float64(tokens)/s, work/s/1e12
+		ckpt.Close()
+		f.Close()
+		os.Remove(f.Name())
+	}
+	out["seconds"], out["stages"] = seconds, card.Stages()
+	return json.NewEncoder(os.Stdout).Encode(out)
+}
+
+// errors compares the states of all layers with those of a reference: f32
+// [tokens of all lines, hidden] for each layer, as the tensors layer.N.
+func (b *bench) errors(ctx context.Context, card *cuda.Card, lines []line) error {
+	st, err := linalg.OpenSafetensors(b.compare)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	ckpt, err := llm.Open(b.model)
+	if err != nil {
+		return err
+	}
+	defer ckpt.Close()
+	var layers []int
+	for i := range ckpt.Layers() {
+		layers = append(layers, i)
+	}
+	first, at := []int{}, 0
+	p := llm.Pass{Precision: llm.Precision(b.precision), Device: card}
+	for _, l := range lines {
+		first = append(first, at)
+		at += len(l.IDs)
+		p.Sequences = append(p.Sequences, llm.Sequence{IDs: l.IDs, Layers: layers})
+	}
+	off, size := make([]float64, len(layers)), make([]float64, len(layers))
+	p.Visit = func(layer, seq int, states linalg.Matrix) error {
+		t, ok := st.Tensor(fmt.Sprintf("layer.%d", layer))
+		if !ok {
+			return fmt.Errorf("the reference lacks layer %d", layer)
+		}
+		want, err := t.Matrix()
+		if err != nil {
+			return err
+		}
+		for i := range states.Rows {
+			w := want.Row(first[seq] + i)
+			for j, v := range states.Row(i) {
+				d := float64(v) - float64(w[j])
+				off[layer] += d * d
+				size[layer] += float64(w[j]) * float64(w[j])
+			}
+		}
+		return nil
+	}
+	if err := ckpt.Forward(ctx, p); err != nil {
+		return err
+	}
+	worst := []float64{}
+	for i := range off {
+		worst = append(worst, math.Sqrt(off[i]/size[i]))
+	}
+	return json.NewEncoder(os.Stdout).Encode(map[string]any{"model": b.model, "precision": b.precision, "own": b.own, "relative_error": worst})
+}
+
+// products measures our own kernel and cuBLAS on the shapes of a block.
+func (b *bench) products(context.Context) error {
+	for _, shape := range [][3]int{{8192, 8192, 8192}, {8192, 17920, 1536}, {8192, 1536, 8960}, {8192, 28672, 4096}} {
+		for _, own := range []bool{false, true} {
+			card, err := cuda.Open(cuda.Options{Own: own})
+			if err != nil {
+				return err
+			}
+			t, err := card.MeasureProduct(shape[0], shape[1], shape[2], 20)
+			if err != nil {
+				return err
+			}
+			fmt.Printf("[%d, %d]·[%d, %d]ᵀ own=%v %.0f TFLOP/s\n", shape[0], shape[2], shape[1], shape[2], own, t/1e12)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,590 @@
+//go:build cuda
+
+package cuda
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+	"unsafe"
+
+	"gorgonia.org/cu"
+
+	"clusterflow/internal/linalg"
+	"clusterflow/internal/llm"
+	"clusterflow/internal/llm/kernels"
+)
+
+const (
+	// piece is how many rows go through the linear layers together. Products
+	// by cuBLAS always have so many, whatever is in them: with another number
+	// it may sum in another order.
+	piece = 8192
+	// batchTokens is how many tokens go through a block together, unless a
+	// sequence alone has more.
+	batchTokens = 4 * piece
+	queries     = 64 // per block of attention
+)
+
+// forward is a pass under way.
+type forward struct {
+	*Card
+	ctx    context.Context
+	cancel context.CancelFunc
+	ckpt   *llm.Checkpoint
+	config llm.Config
+	pass   *llm.Pass
+	number string // of products, as kernels' names have it
+	size   int    // bytes of such a number
+	wide   int    // width of heads in attention
+
+	mem     buffers
+	batches []*batch
+	rows    int // of the largest batch, a multiple of piece
+	states  cu.DevicePtr
+	host    pinned // states, where the card does not hold them
+	now     cu.DevicePtr
+
+	normed, qkv, turned, heads, gated, broad        cu.DevicePtr
+	cos, sin, ids, positions, pieces, spans, pooled cu.DevicePtr
+
+	blocks [2]*weights
+	link   pinned // through which weights travel
+	visits chan func() error
+	shown  chan error // the first error of visits, when all are done
+	done   int
+	total  int
+}
+
+// batch is sequences that go through a block together, packed one after the
+// other.
+type batch struct {
+	seqs      []int
+	first     []int // row of each
+	tokens    int
+	rows      int // tokens, up to a multiple of piece
+	at        int // row in the states of all
+	piecesAt  int // of the numbers of pieces of all
+	last      int // highest layer
+	positions []int32
+	pieces    []int32
+}
+
+// Forward is [llm.Device]'s.
+func (c *Card) Forward(ctx context.Context, ckpt *llm.Checkpoint, p *llm.Pass) error {
+	if c.context == (cu.CUContext{}) {
+		return fmt.Errorf("the card was not opened")
+	}
+	f := &forward{Card: c, ctx: ctx, ckpt: ckpt, config: ckpt.Config, pass: p, size: 2}
+	switch p.Precision {
+	case llm.BF16:
+		f.number = "bf16"
+	case llm.F16:
+		f.number = "f16"
+	case llm.F32, "":
+		f.number, f.size = "float", 4
+	default:
+		return fmt.Errorf("the precision %s cannot be run on the card; bf16, f16 and f32 can", p.Precision)
+	}
+	f.wide = f.config.HeadDim
+	if f.size == 2 {
+		for f.wide = 64; f.wide < f.config.HeadDim; f.wide *= 2 {
+		}
+	}
+	if f.wide > 256 {
+		return fmt.Errorf("the heads of the model are %d wide; the kernels take up to 256", f.config.HeadDim)
+	}
+	defer f.free()
+	begin := time.Now()
+	c.stages = map[string]float64{}
+	if err := f.prepare(); err != nil {
+		return err
+	}
+	c.stages["prepare"] = time.Since(begin).Seconds()
+	begin = time.Now()
+	f.ctx, f.cancel = context.WithCancel(ctx)
+	defer f.cancel()
+	f.visits, f.shown = make(chan func() error, 2), make(chan error, 1)
+	go f.visit()
+	err := f.run()
+	close(f.visits)
+	if shown := <-f.shown; shown != nil {
+		err = shown
+	}
+	c.stages["blocks"] = time.Since(begin).Seconds()
+	return err
+}
+
+func (f *forward) free() {
+	cu.Synchronize() //nolint:errcheck // what failed was told before
+	f.mem.free()
+	f.host.free()
+	f.link.free()
+	for _, b := range f.blocks {
+		b.free()
+	}
+}
+
+// pack makes the batches: sequences in the order of their length, so that few
+// rows of a batch are done for nothing.
+func (f *forward) pack() (longest int) {
+	var order []int
+	for i, q := range f.pass.Sequences {
+		if len(q.Layers) > 0 && len(q.IDs) > 0 {
+			order = append(order, i)
+			longest = max(longest, len(q.IDs))
+			f.total += len(q.IDs) * (q.Layers[len(q.Layers)-1] + 1)
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		return len(f.pass.Sequences[b].IDs) - len(f.pass.Sequences[a].IDs)
+	})
+	limit := max(batchTokens, longest)
+	at, pieces := 0, 0
+	for len(order) > 0 {
+		b := &batch{at: at, last: -1}
+		var rest []int
+		for _, i := range order {
+			q := f.pass.Sequences[i]
+			if n := len(q.IDs); b.tokens+n <= limit {
+				b.seqs, b.first = append(b.seqs, i), append(b.first, b.tokens)
+				for j := range n {
+					b.positions = append(b.positions, int32(j))
+				}
+				for from := 0; from < n; from += queries {
+					b.pieces = append(b.pieces, int32(b.tokens), int32(n), int32(from))
+				}
+				b.tokens += n
+				b.last = max(b.last, q.Layers[len(q.Layers)-1])
+			} else {
+				rest = append(rest, i)
+			}
+		}
+		b.rows = (b.tokens + piece - 1) / piece * piece
+		b.piecesAt = pieces
+		pieces += len(b.pieces)
+		at += b.rows
+		f.rows = max(f.rows, b.rows)
+		f.batches, order = append(f.batches, b), rest
+	}
+	return longest
+}
+
+// prepare takes the memory of the card and puts the embeddings there.
+func (f *forward) prepare() error {
+	c := f.config
+	longest := f.pack()
+	if len(f.batches) == 0 {
+		return nil
+	}
+	end := f.batches[len(f.batches)-1]
+	all := int64(end.at+end.rows) * int64(c.Hidden) * 4
+	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	rows := int64(f.rows)
+	cos, sin := c.Rotations(longest)
+	maxSpans := 0
+	positions, pieces := make([]int32, end.at+end.rows), []int32{}
+	for _, b := range f.batches {
+		copy(positions[b.at:], b.positions)
+		pieces = append(pieces, b.pieces...)
+		spans := 0
+		for _, i := range b.seqs {
+			spans += len(f.pass.Sequences[i].Means)
+		}
+		maxSpans = max(maxSpans, spans)
+	}
+	list := []struct {
+		to    *cu.DevicePtr
+		what  string
+		bytes int64
+	}{
+		{&f.normed, "the inputs of layers", rows * int64(up(c.Hidden)) * int64(f.size)},
+		{&f.qkv, "queries, keys and values", piece * int64(q+2*kv) * 4},
+		{&f.turned, "turned queries, keys and values", rows * int64(c.Heads+2*c.KVHeads) * int64(f.wide) * int64(f.size)},
+		{&f.heads, "the heads' outputs", rows * int64(up(q)) * int64(f.size)},
+		{&f.broad, "the MLP", piece * int64(2*c.Inter) * 4},
+		{&f.gated, "the MLP", piece * int64(up(c.Inter)) * int64(f.size)},
+		{&f.cos, "rotations", int64(len(cos)) * 4},
+		{&f.sin, "rotations", int64(len(sin)) * 4},
+		{&f.ids, "token ids", rows * 4},
+		{&f.positions, "positions", int64(len(positions)) * 4},
+		{&f.pieces, "pieces of attention", int64(len(pieces)) * 4},
+		{&f.spans, "sentences", int64(maxSpans) * 8},
+		{&f.pooled, "means of sentences", int64(maxSpans) * int64(c.Hidden) * 4},
+	}
+	for _, l := range list {
+		var err error
+		if *l.to, err = f.mem.take(l.what, l.bytes); err != nil {
+			return err
+		}
+	}
+	// Heads narrower than a multiple of eight leave columns that only zeros
+	// may stand in.
+	if err := failed("clearing the heads' outputs", cu.MemsetD8Async(f.heads, 0, rows*int64(up(q))*int64(f.size), f.work)); err != nil {
+		return err
+	}
+	var err error
+	if f.link, err = newPinned(2 * linkHalf); err != nil {
+		return err
+	}
+	for i := range f.blocks {
+		b, err := newWeights(f)
+		if f.blocks[i] = b; err != nil {
+			return err
+		}
+	}
+	free, err := f.Free()
+	if err != nil {
+		return err
+	}
+	table, err := f.ckpt.Embedding()
+	if err != nil {
+		return err
+	}
+	if f.Memory > 0 {
+		free -= f.taken(list[0].bytes, rows) // what this pass has taken counts
+	}
+	if all+int64(min(len(table.Data), end.at*4*c.Hidden)) <= free {
+		f.states, err = f.mem.take("the states", all)
+	} else {
+		if f.now, err = f.mem.take("the states of a batch", rows*int64(c.Hidden)*4); err == nil {
+			f.host, err = newPinned(all)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.upload("rotations", f.cos, bytesOf(cos)); err != nil {
+		return err
+	}
+	if err := f.upload("rotations", f.sin, bytesOf(sin)); err != nil {
+		return err
+	}
+	if err := f.upload("positions", f.positions, bytesOf(positions)); err != nil {
+		return err
+	}
+	if err := f.upload("pieces of attention", f.pieces, bytesOf(pieces)); err != nil {
+		return err
+	}
+	return f.embed(table)
+}
+
+// taken estimates what the buffers of the pass hold.
+func (f *forward) taken(_ int64, rows int64) int64 {
+	c := f.config
+	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	perRow := int64(up(c.Hidden)+up(q)+(c.Heads+2*c.KVHeads)*f.wide)*int64(f.size) + 8
+	return rows*perRow + piece*(int64(q+2*kv+2*c.Inter)*4+int64(up(c.Inter))*int64(f.size)) + 2*f.blocks[0].bytes
+}
+
+// embed sets the states to rows of the embedding table. Only the rows that are
+// there go to the card.
+func (f *forward) embed(table llm.Weight) error {
+	size := len(table.Data) / f.config.Vocab // bytes of a row
+	place := make([]int32, f.config.Vocab)   // of an id among those that are there, from 1
+	var rows []byte
+	ids := make([][]int32, len(f.batches))
+	found := int32(0)
+	for k, b := range f.batches {
+		ids[k] = make([]int32, 0, b.tokens)
+		for _, i := range b.seqs {
+			for _, id := range f.pass.Sequences[i].IDs {
+				if place[id] == 0 {
+					found++
+					place[id] = found
+					rows = append(rows, table.Data[int(id)*size:][:size]...)
+				}
+				ids[k] = append(ids[k], place[id]-1)
+			}
+		}
+	}
+	var mem buffers
+	defer mem.free()
+	p, err := mem.take("the embeddings", int64(len(rows)))
+	if err != nil {
+		return err
+	}
+	if err := f.upload("the embeddings", p, rows); err != nil {
+		return err
+	}
+	for k, b := range f.batches {
+		if err := f.upload("token ids", f.ids, bytesOf(ids[k])); err != nil {
+			return err
+		}
+		x := f.of(b)
+		if err := f.launch("embed_"+kernelType(table.DType), b.tokens, 1, 256, 0, x, p, f.ids, f.config.Hidden); err != nil {
+			return err
+		}
+		if err := f.away(b, x); err != nil {
+			return err
+		}
+	}
+	return f.sync("embedding tokens")
+}
+
+// of is where a batch's states lie on the card.
+func (f *forward) of(b *batch) cu.DevicePtr {
+	if f.states != 0 {
+		return f.states + cu.DevicePtr(int64(b.at)*int64(f.config.Hidden)*4)
+	}
+	return f.now
+}
+
+// hostStates are the states of a batch in the host's memory.
+func (f *forward) hostStates(b *batch) unsafe.Pointer {
+	return unsafe.Pointer(&f.host[int64(b.at)*int64(f.config.Hidden)*4])
+}
+
+func (f *forward) statesBytes(b *batch) int64 { return int64(b.tokens) * int64(f.config.Hidden) * 4 }
+
+// here brings a batch's states to the card, where they are not kept there.
+func (f *forward) here(b *batch, x cu.DevicePtr) error {
+	if f.host == nil {
+		return nil
+	}
+	return failed("fetching states", cu.MemcpyHtoDAsync(x, f.hostStates(b), f.statesBytes(b), f.work))
+}
+
+// away takes them back.
+func (f *forward) away(b *batch, x cu.DevicePtr) error {
+	if f.host == nil {
+		return nil
+	}
+	return failed("keeping states", cu.MemcpyDtoHAsync(f.hostStates(b), x, f.statesBytes(b), f.work))
+}
+
+func (f *forward) sync(doing string) error { return failed(doing, f.work.Synchronize()) }
+
+// run takes all batches through block after block. While one is computed, the
+// next one's weights travel.
+func (f *forward) run() error {
+	last := -1
+	for _, b := range f.batches {
+		last = max(last, b.last)
+	}
+	if f.pass.Progress != nil && f.total > 0 {
+		f.pass.Progress(0, f.total)
+	}
+	if last < 0 {
+		return nil
+	}
+	bring := func(block int) <-chan error { return f.blocks[block%2].bring(f, block) }
+	coming := bring(0)
+	for layer := 0; layer <= last; layer++ {
+		w := f.blocks[layer%2]
+		begin := time.Now()
+		err := <-coming
+		f.stages["waiting for weights"] += time.Since(begin).Seconds()
+		if err != nil {
+			return err
+		}
+		if layer < last {
+			coming = bring(layer + 1)
+		}
+		if err = w.unpack(f); err == nil {
+			err = f.layer(layer, w)
+		}
+		if err != nil {
+			if layer < last {
+				<-coming // it uses memory that is about to be freed
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *forward) layer(layer int, w *weights) error {
+	for _, b := range f.batches {
+		if b.last < layer {
+			continue
+		}
+		if err := f.ctx.Err(); err != nil {
+			return err
+		}
+		x := f.of(b)
+		if err := f.here(b, x); err != nil {
+			return err
+		}
+		if err := f.block(b, w, x); err != nil {
+			return err
+		}
+		if err := f.show(layer, b, x); err != nil {
+			return err
+		}
+		if b.last > layer {
+			if err := f.away(b, x); err != nil {
+				return err
+			}
+		}
+		for _, i := range b.seqs {
+			if q := f.pass.Sequences[i]; q.Layers[len(q.Layers)-1] >= layer {
+				f.done += len(q.IDs)
+			}
+		}
+		if f.pass.Progress != nil {
+			if err := f.sync(fmt.Sprintf("computing block %d", layer)); err != nil {
+				return err
+			}
+			f.pass.Progress(f.done, f.total)
+		}
+	}
+	return f.sync(fmt.Sprintf("computing block %d", layer))
+}
+
+// block replaces the states x of a batch by the block's output for them.
+func (f *forward) block(b *batch, w *weights, x cu.DevicePtr) error {
+	c, n := f.config, f.number
+	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	eps := float32(c.Eps)
+	const f32 = 4
+	row := func(p cu.DevicePtr, at, cols, size int) cu.DevicePtr {
+		return p + cu.DevicePtr(int64(at)*int64(cols)*int64(size))
+	}
+	var err error
+	do := func(name string, gridX, gridY, threads, shared int, args ...any) {
+		if err == nil {
+			err = f.launch(name, gridX, gridY, threads, shared, args...)
+		}
+	}
+	for at := 0; at < b.tokens; at += piece {
+		rows := min(piece, b.tokens-at)
+		do("rms_norm_"+n, rows, 1, 256, 0, f.normed, row(x, at, c.Hidden, f32), w.attnNorm, c.Hidden, up(c.Hidden), eps)
+		f.product(&err, f.qkv, f.normed, w.qkv, rows, 0, up(c.Hidden))
+		heads := (c.Heads + 2*c.KVHeads) * f.wide
+		do("rotate_"+n, rows, 1, 256, 0, row(f.turned, at, heads, f.size), f.qkv, w.qkv.bias, w.qNorm, w.kNorm,
+			row(f.positions, b.at+at, 1, 4), f.cos, f.sin, c.Heads, c.KVHeads, c.HeadDim, f.wide, q+2*kv, eps)
+	}
+	scale := float32(1 / math.Sqrt(float64(c.HeadDim)))
+	args := []any{f.heads, f.turned, row(f.pieces, b.piecesAt, 1, 4), c.Heads, c.KVHeads, c.HeadDim, up(q), scale}
+	if n == "float" {
+		do("attention_float", len(b.pieces)/3, c.Heads, 128, 0, append(args, f.wide)...)
+	} else {
+		do(fmt.Sprintf("attention_%s_%d", n, f.wide), len(b.pieces)/3, c.Heads, 128, kernels.AttentionShared(f.wide), args...)
+	}
+	for at := 0; at < b.tokens; at += piece {
+		rows := min(piece, b.tokens-at)
+		here := row(x, at, c.Hidden, f32)
+		f.product(&err, here, row(f.heads, at, up(q), f.size), w.out, rows, 1, up(q))
+		if w.out.bias != 0 {
+			do("add_bias", rows, 1, 256, 0, here, w.out.bias, c.Hidden)
+		}
+		do("rms_norm_"+n, rows, 1, 256, 0, f.normed, here, w.mlpNorm, c.Hidden, up(c.Hidden), eps)
+		f.product(&err, f.broad, f.normed, w.gateUp, rows, 0, up(c.Hidden))
+		do("swiglu_"+n, rows, (c.Inter+2047)/2048, 256, 0, f.gated, f.broad, w.gateUp.bias, c.Inter, up(c.Inter))
+		f.product(&err, here, f.gated, w.down, rows, 1, up(c.Inter))
+		if w.down.bias != 0 {
+			do("add_bias", rows, 1, 256, 0, here, w.down.bias, c.Hidden)
+		}
+	}
+	return err
+}
+
+// product sets to = x·Wᵀ + beta·to, without the bias, unless *err is set.
+func (f *forward) product(err *error, to, x cu.DevicePtr, l layer, rows int, beta float32, ld int) {
+	if *err != nil {
+		return
+	}
+	if f.blas != nil {
+		kind, compute := typeBF16, computeFloat
+		switch f.number {
+		case "f16":
+			kind = typeF16
+		case "float":
+			kind, compute = typeFloat, computeFloatPedantic
+		}
+		*err = f.timed(fmt.Sprintf("cublas %d", l.out), func() error {
+			return f.blas.gemm(to, x, l.data, piece, l.out, l.in, ld, up(l.in), l.out, kind, compute, beta)
+		})
+		return
+	}
+	name, tall, broad, shared := kernels.Gemm(f.number, f.shared)
+	*err = f.launch(name, (rows+tall-1)/tall, (l.out+broad-1)/broad, 256, shared,
+		to, x, l.data, rows, l.out, up(l.in), ld, up(l.in), l.out, beta)
+}
+
+// show hands out the states, or their means, of the sequences that want this
+// layer.
+func (f *forward) show(layer int, b *batch, x cu.DevicePtr) error {
+	hidden := f.config.Hidden
+	var spans []int32
+	whole := false
+	for k, i := range b.seqs {
+		q := f.pass.Sequences[i]
+		if !slices.Contains(q.Layers, layer) {
+			continue
+		}
+		whole = whole || q.Means == nil
+		for _, m := range q.Means {
+			spans = append(spans, int32(b.first[k]+m[0]), int32(b.first[k]+m[1]))
+		}
+	}
+	means := linalg.NewMatrix(len(spans)/2, hidden)
+	if len(spans) > 0 {
+		if err := f.upload("sentences", f.spans, bytesOf(spans)); err != nil {
+			return err
+		}
+		if err := f.launch("mean_rows", len(spans)/2, (hidden+255)/256, 256, 0, f.pooled, x, f.spans, hidden); err != nil {
+			return err
+		}
+		if err := f.download("means of sentences", bytesOf(means.Data), f.pooled); err != nil {
+			return err
+		}
+	}
+	var states linalg.Matrix
+	if whole {
+		states = linalg.NewMatrix(b.tokens, hidden)
+		if err := f.download("states", bytesOf(states.Data), x); err != nil {
+			return err
+		}
+	}
+	f.visits <- func() error {
+		at := 0
+		for k, i := range b.seqs {
+			q := f.pass.Sequences[i]
+			if !slices.Contains(q.Layers, layer) {
+				continue
+			}
+			m := means.Slice(at, at+len(q.Means))
+			at += len(q.Means)
+			if q.Means == nil {
+				m = states.Slice(b.first[k], b.first[k]+len(q.IDs))
+			}
+			if err := f.pass.Visit(layer, i, m); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return nil
+}
+
+// visit calls what show prepared, in order and beside the card's work.
+func (f *forward) visit() {
+	var first error
+	for call := range f.visits {
+		if first == nil {
+			if first = call(); first != nil {
+				f.cancel()
+			}
+		}
+	}
+	f.shown <- first
+}
+
+// up is n, up to a multiple of eight: how many numbers the rows of products
+// have, so that they begin at multiples of sixteen bytes.
+func up(n int) int { return (n + 7) / 8 * 8 }
+
+// kernelType is the name that kernels have for a type of a file.
+func kernelType(dtype string) string {
+	switch dtype {
+	case "BF16":
+		return "bf16"
+	case "F16":
+		return "f16"
+	}
+	return "float"
+}

@@ -1,0 +1,206 @@
+//go:build cuda
+
+package cuda
+
+import (
+	"runtime"
+	"strings"
+	"unsafe"
+
+	"gorgonia.org/cu"
+
+	"clusterflow/internal/llm"
+)
+
+// layer is a linear layer on the card, or several that read the same input,
+// stacked: weights [out, up(in)] in the precision of products, zero from in on.
+type layer struct {
+	out, in int
+	data    cu.DevicePtr
+	bias    cu.DevicePtr // f32 [out], 0 without
+}
+
+// weights is the room for one block on the card, and what is on its way there.
+type weights struct {
+	attnNorm, mlpNorm, qNorm, kNorm cu.DevicePtr // qNorm and kNorm are 0 without
+	qkv, out, gateUp, down          layer
+
+	mem   buffers
+	raw   cu.DevicePtr // a block as its file has it
+	parts []staged
+	bytes int64 // of the card
+}
+
+// staged is a tensor in the raw bytes of a block.
+type staged struct {
+	weight llm.Weight
+	at     int64
+	floats bool // a vector: converted on its way
+}
+
+func newWeights(f *forward) (*weights, error) {
+	c := f.config
+	w := &weights{}
+	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	take := func(err *error, what string, bytes int64) cu.DevicePtr {
+		if *err != nil {
+			return 0
+		}
+		w.bytes += bytes
+		var p cu.DevicePtr
+		p, *err = w.mem.take(what, bytes)
+		return p
+	}
+	var err error
+	linear := func(out, in int, bias bool) layer {
+		l := layer{out: out, in: in}
+		l.data = take(&err, "the weights of a block", int64(out)*int64(up(in))*int64(f.size))
+		if bias {
+			l.bias = take(&err, "biases", 4*int64(out))
+		}
+		return l
+	}
+	w.qkv = linear(q+2*kv, c.Hidden, c.QKVBias)
+	w.out = linear(c.Hidden, q, c.OutBias)
+	w.gateUp = linear(2*c.Inter, c.Hidden, c.MLPBias)
+	w.down = linear(c.Hidden, c.Inter, c.MLPBias)
+	w.attnNorm = take(&err, "norms", 4*int64(c.Hidden))
+	w.mlpNorm = take(&err, "norms", 4*int64(c.Hidden))
+	if c.QKNorm {
+		w.qNorm = take(&err, "norms", 4*int64(c.HeadDim))
+		w.kNorm = take(&err, "norms", 4*int64(c.HeadDim))
+	}
+	if err != nil {
+		return w, err
+	}
+	first, err := f.ckpt.BlockWeights(0)
+	if err != nil {
+		return w, err
+	}
+	raw := int64(0)
+	for _, t := range first { // later blocks may have other types, of at most four bytes
+		n := int64(4)
+		for _, d := range t.Shape {
+			n *= int64(d)
+		}
+		if len(t.Shape) > 1 {
+			n = max(int64(len(t.Data)), n*int64(f.size)/4)
+		}
+		raw += (n + 15) / 16 * 16
+	}
+	w.raw = take(&err, "a block of the checkpoint", raw)
+	return w, err
+}
+
+func (w *weights) free() {
+	if w != nil {
+		w.mem.free()
+	}
+}
+
+// linkHalf is half of the page-locked memory through which weights travel: one
+// half is filled while the other one is read by the card.
+const linkHalf = 8 << 20
+
+// bring begins to copy a block from its file to the card, beside all else, and
+// says when it is there. Only one block may be on its way.
+func (w *weights) bring(f *forward, block int) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // the thread ends with the goroutine
+		err := failed("using the card from another thread", cu.SetCurrentContext(f.context))
+		if err == nil {
+			err = w.read(f, block)
+		}
+		done <- err
+	}()
+	return done
+}
+
+func (w *weights) read(f *forward, block int) error {
+	list, err := f.ckpt.BlockWeights(block)
+	if err != nil {
+		return err
+	}
+	w.parts = w.parts[:0]
+	at, half := int64(0), 0
+	for _, t := range list {
+		data := t.Data
+		vector := len(t.Shape) == 1
+		if vector {
+			data = bytesOf(t.Floats())
+		}
+		w.parts = append(w.parts, staged{t, at, vector})
+		for from := 0; from < len(data); from += linkHalf {
+			part := data[from:min(from+linkHalf, len(data))]
+			through := f.link[half*linkHalf:][:len(part)]
+			copy(through, part)
+			// What the card reads from the other half has come when this returns.
+			if err := failed("uploading a block", f.copies.Synchronize()); err != nil {
+				return err
+			}
+			if err := failed("uploading a block", cu.MemcpyHtoDAsync(w.raw+cu.DevicePtr(at+int64(from)), unsafe.Pointer(&through[0]), int64(len(part)), f.copies)); err != nil {
+				return err
+			}
+			half = 1 - half
+		}
+		at += (int64(len(data)) + 15) / 16 * 16
+	}
+	return failed("uploading a block", f.copies.Synchronize())
+}
+
+// unpack brings the block that has come into the form of products.
+func (w *weights) unpack(f *forward) error {
+	rows := map[*layer]int{}   // filled of the weights
+	biases := map[*layer]int{} // and of the biases
+	for _, s := range w.parts {
+		from := w.raw + cu.DevicePtr(s.at)
+		l := w.layerOf(s.weight.Name)
+		if s.floats {
+			to := w.vectorOf(s.weight.Name)
+			if to == 0 {
+				to = l.bias + cu.DevicePtr(4*biases[l])
+				biases[l] += s.weight.Shape[0]
+			}
+			if err := failed("placing a vector", cu.MemcpyDtoDAsync(to, from, 4*int64(s.weight.Shape[0]), f.work)); err != nil {
+				return err
+			}
+			continue
+		}
+		out, in := s.weight.Shape[0], s.weight.Shape[1]
+		to := l.data + cu.DevicePtr(int64(rows[l])*int64(up(in))*int64(f.size))
+		rows[l] += out
+		kernel := "convert_" + kernelType(s.weight.DType) + "_" + f.number
+		if err := f.launch(kernel, 4096, 1, 256, 0, to, from, out, in, up(in)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *weights) layerOf(name string) *layer {
+	switch {
+	case strings.HasPrefix(name, "self_attn.o_proj"):
+		return &w.out
+	case strings.HasPrefix(name, "self_attn."):
+		return &w.qkv
+	case strings.HasPrefix(name, "mlp.down_proj"):
+		return &w.down
+	}
+	return &w.gateUp
+}
+
+// vectorOf is where a vector goes, 0 for biases.
+func (w *weights) vectorOf(name string) cu.DevicePtr {
+	switch name {
+	case "input_layernorm.weight":
+		return w.attnNorm
+	case "post_attention_layernorm.weight":
+		return w.mlpNorm
+	case "self_attn.q_norm.weight":
+		return w.qNorm
+	case "self_attn.k_norm.weight":
+		return w.kNorm
+	}
+	return 0
+}

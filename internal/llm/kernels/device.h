@@ -1,0 +1,91 @@
+// What the kernels use of the machine: the types of numbers, the tensor cores,
+// and copies to shared memory. With CLUSTERFLOW_EMULATE the same kernels are
+// plain C++ that emulate/emulate.h runs on a processor, for tests without a GPU.
+#pragma once
+#ifdef CLUSTERFLOW_EMULATE
+#include "emulate/emulate.h"
+#else
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+typedef __nv_bfloat16 bf16;
+typedef __half f16;
+
+__device__ __forceinline__ unsigned shared_address(const void *p) {
+    return (unsigned)__cvta_generic_to_shared(p);
+}
+
+// copy16 begins to copy 16 bytes to shared memory, zeros where ok is false.
+__device__ __forceinline__ void copy16(void *to, const void *from, bool ok) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)), "l"(from), "r"(ok ? 16 : 0));
+}
+__device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;\n"); }
+
+// copies_wait waits until at most N groups of copies are under way.
+template <int N> __device__ __forceinline__ void copies_wait() { asm volatile("cp.async.wait_group %0;\n" ::"n"(N)); }
+
+// load_matrices gives the warp four 8x8 matrices of 16-bit numbers, whose rows
+// are at the addresses that lanes 0-7, 8-15, 16-23 and 24-31 name.
+__device__ __forceinline__ void load_matrices(unsigned r[4], const void *row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(row)));
+}
+__device__ __forceinline__ void load_matrices_transposed(unsigned r[4], const void *row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(row)));
+}
+
+// multiply adds the product of a 16x16 and a 16x8 matrix to c, 16x8, in the
+// layouts of mma.sync.m16n8k16 (PTX ISA, "Matrix fragments").
+__device__ __forceinline__ void multiply(bf16, float c[4], const unsigned a[4], unsigned b0, unsigned b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+__device__ __forceinline__ void multiply(f16, float c[4], const unsigned a[4], unsigned b0, unsigned b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ float exchange(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
+
+__device__ __forceinline__ float to_float(float v) { return v; }
+__device__ __forceinline__ float to_float(bf16 v) { return __bfloat162float(v); }
+__device__ __forceinline__ float to_float(f16 v) { return __half2float(v); }
+__device__ __forceinline__ void from_float(float &to, float v) { to = v; }
+__device__ __forceinline__ void from_float(bf16 &to, float v) { to = __float2bfloat16_rn(v); }
+__device__ __forceinline__ void from_float(f16 &to, float v) { to = __float2half_rn(v); }
+
+// 16-byte values of shared memory that a launch asks for.
+#define SHARED_MEMORY(name) extern __shared__ __align__(16) unsigned char name[]
+#endif
+
+// pack puts two numbers into the halves of a register.
+template <typename T> __device__ __forceinline__ unsigned pack(float low, float high) {
+    T v[2];
+    from_float(v[0], low);
+    from_float(v[1], high);
+    unsigned r;
+    memcpy(&r, v, 4);
+    return r;
+}
+
+__device__ __forceinline__ float warp_sum(float v) {
+    for (int mask = 16; mask > 0; mask >>= 1) v += exchange(v, mask);
+    return v;
+}
+
+// block_sum is the sum of v over the block, the same for all threads. The
+// block has at most 32 warps, all whole. partial has room for 32 numbers.
+__device__ __forceinline__ float block_sum(float v, float *partial) {
+    v = warp_sum(v);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = v;
+    __syncthreads();
+    float total = 0;
+    for (int w = 0; w < (int)blockDim.x / 32; w++) total += partial[w];
+    return total;
+}

@@ -1,0 +1,4 @@
+// Everything, as one module.
+#include "rows.cu"
+#include "gemm.cu"
+#include "attention.cu"

@@ -1,0 +1,52 @@
+// Package kernels holds the CUDA kernels of the forward pass: their sources and
+// the PTX that nvcc makes of them, for cards of compute capability 8.0 and
+// newer.
+package kernels
+
+//go:generate nvcc -arch=compute_80 -ptx -o kernels.ptx kernels.cu
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"fmt"
+)
+
+//go:embed kernels.ptx
+var ptx string
+
+// PTX is the module, as text.
+func PTX() string { return ptx }
+
+// Version names the kernels by their content.
+func Version() string {
+	sum := sha256.Sum256([]byte(ptx))
+	return hex.EncodeToString(sum[:6])
+}
+
+// Gemm returns the kernel for products of numbers of that kind, on a card that
+// lets a block have so many bytes of shared memory; the part of the result that
+// a block of 256 threads makes; and the shared memory that it takes (gemm.cu).
+func Gemm(number string, limit int) (name string, tall, broad, shared int) {
+	if number == "float" {
+		return "gemm_float", 64, 64, 0
+	}
+	for _, slice := range []int{64, 32} {
+		shared = 3 * (128 + 256) * (slice + 8) * 2
+		name = fmt.Sprintf("gemm_%s_%d", number, slice)
+		if shared <= limit {
+			break
+		}
+	}
+	return name, 128, 256, shared
+}
+
+// AttentionShared is how many attention over heads of that width takes
+// (attention.cu).
+func AttentionShared(wide int) int {
+	keys := 64
+	if wide > 128 {
+		keys = 32
+	}
+	return (64 + 2*2*keys) * (wide + 8) * 2
+}
