@@ -57,7 +57,7 @@ var (
 	kindSubmitEval   = Kind{"submit-eval", "1", "write the requests that grade the clustering"}
 	kindAwaitEval    = Kind{"await-eval", "1", "collect the grades"}
 	kindScore        = Kind{"score", "2", "compute every metric of one clustering"}
-	kindReport       = Kind{"report", "2", "result files, figures and the page"}
+	kindReport       = Kind{"report", "3", "result files, figures and the page"}
 )
 
 // Kinds lists every kind in the order in which a study runs them.

@@ -103,7 +103,8 @@ type board struct {
 
 // methodOrder fixes order, colour and marker of the methods, so that they look
 // the same in every report.
-var methodOrder = []string{"gmm", "pca_gmm", "spherical_kmeans", "pca_kmeans", "agglomerative", "pca_agglomerative", "sae_topk"}
+var methodOrder = []string{"gmm", "pca_gmm", "spherical_kmeans", "pca_kmeans", "agglomerative", "pca_agglomerative", "sae_topk",
+	"tfidf_kmeans", "category", "random"} // the nulls, in greys
 
 func methodRank(m string) int {
 	base := m

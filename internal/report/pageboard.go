@@ -233,7 +233,7 @@ func (v *pageView) charts(bv *boardView, used *int) {
 			if cells := b.series(layer, m); len(cells) > 0 {
 				class := methodRank(m)
 				if class >= len(methodOrder) || strings.Contains(m, "@") {
-					class = (class + i) % 8
+					class = (class + i) % len(methodOrder)
 				}
 				lines = append(lines, line{m, "m" + strconv.Itoa(class), class, cells, bestOf(cells, "final_score", 1)})
 			}

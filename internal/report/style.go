@@ -16,10 +16,12 @@ var viridis = [...]color.NRGBA{
 }
 
 // okabeIto are the qualitative colours of Okabe and Ito (2008), chosen for the
-// colour blind, in the order of methodOrder; black comes last.
+// colour blind, in the order of methodOrder; black comes last of the methods, and
+// greys are for the nulls.
 var okabeIto = [...]color.NRGBA{
 	{0xd5, 0x5e, 0x00, 255}, {0xcc, 0x79, 0xa7, 255}, {0x00, 0x72, 0xb2, 255}, {0xe6, 0x9f, 0x00, 255},
 	{0x00, 0x9e, 0x73, 255}, {0x56, 0xb4, 0xe9, 255}, {0x00, 0x00, 0x00, 255},
+	{0x6b, 0x6b, 0x6b, 255}, {0x9a, 0x9a, 0x9a, 255}, {0xbd, 0xbd, 0xbd, 255},
 }
 
 // greyCell fills a clustering that has empty clusters.
