@@ -75,9 +75,9 @@ func (p *Process) Forward(ctx context.Context, c *llm.Checkpoint, pass *llm.Pass
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	running, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, p.Command[0], append(p.Command[1:len(p.Command):len(p.Command)], "pass")...)
+	cmd := exec.CommandContext(running, p.Command[0], append(p.Command[1:len(p.Command):len(p.Command)], "pass")...)
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Stdin = bytes.NewReader(input)
 	var complaint tail
@@ -95,12 +95,12 @@ func (p *Process) Forward(ctx context.Context, c *llm.Checkpoint, pass *llm.Pass
 	}
 	end := cmd.Wait()
 	switch {
-	case err != nil:
-		return err
 	case finished:
 		return nil
-	case context.Cause(ctx) != nil && errors.Is(end, context.Canceled):
-		return context.Cause(ctx)
+	case ctx.Err() != nil: // whatever the worker said of its end
+		return ctx.Err()
+	case err != nil:
+		return err
 	}
 	return fmt.Errorf("the worker %s ended in the middle of its work (%v): %s", p.Command[0], end, lastLines(complaint.String()))
 }
