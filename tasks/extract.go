@@ -296,7 +296,7 @@ func (t *extract) forward(ctx context.Context, ckpt *llm.Checkpoint, need []*wan
 	for i, w := range need {
 		ids := w.line.IDs[:w.line.Mean[1]] // attention is causal: nothing after the last sentence matters
 		seqs[i] = llm.Sequence{IDs: ids, Layers: sortedLayers(w.outs), Means: append(slices.Clone(w.line.Spans), w.line.Mean)}
-		blocks = max(blocks, seqs[i].Layers[len(seqs[i].Layers)-1]+1)
+		blocks = max(blocks, seqs[i].Last()+1)
 		tokens += len(ids)
 		squares += float64(len(ids)) * float64(len(ids))
 	}

@@ -18,7 +18,6 @@ import (
 	"math"
 	"os"
 	"time"
-	"unsafe"
 
 	"clusterflow/internal/linalg"
 	"clusterflow/internal/llm"
@@ -35,7 +34,7 @@ type bench struct {
 func main() {
 	var b bench
 	flag.StringVar(&b.model, "model", "", "`folder` of the checkpoint")
-	flag.StringVar(&b.ids, "ids", "", "`file` of JSON lines with ids and spans")
+	flag.StringVar(&b.ids, "ids", "", "`file` of responses with ids and spans: shards of a study's sentences")
 	flag.StringVar(&b.precision, "precision", "bf16", "bf16, f16 or f32")
 	flag.IntVar(&b.layer, "layer", 12, "whose states are wanted")
 	flag.IntVar(&b.n, "n", 0, "how many of the lines; 0 for all")
@@ -76,7 +75,10 @@ func (b *bench) lines() ([]line, error) {
 		} else if err != nil {
 			return nil, err
 		}
-		all = append(all, l)
+		if n := len(l.Spans); n > 0 { // nothing after the last sentence matters
+			l.IDs = l.IDs[:l.Spans[n-1][1]]
+			all = append(all, l)
+		}
 	}
 	return all, nil
 }
@@ -117,13 +119,14 @@ func (b *bench) run(ctx context.Context) error {
 		}
 		sum, sums := 0.0, [6]uint32{} // of the first sequences, to the bit
 		p.Visit = func(layer, seq int, states linalg.Matrix) error {
+			data := linalg.Bytes(states.Data)
 			if seq < len(sums) {
-				sums[seq] = crc32.ChecksumIEEE(unsafe.Slice((*byte)(unsafe.Pointer(&states.Data[0])), 4*len(states.Data)))
+				sums[seq] = crc32.ChecksumIEEE(data)
 			}
 			for _, v := range states.Row(0) {
 				sum += float64(v)
 			}
-			_, err := f.Write(unsafe.Slice((*byte)(unsafe.Pointer(&states.Data[0])), 4*len(states.Data)))
+			_, err := f.Write(data)
 			return err
 		}
 		if err := ckpt.Forward(ctx, p); err != nil {
@@ -199,12 +202,12 @@ func (b *bench) errors(ctx context.Context, card *cuda.Card, lines []line) error
 
 // products measures our own kernel and cuBLAS on the shapes of a block.
 func (b *bench) products(context.Context) error {
-	for _, shape := range [][3]int{{8192, 8192, 8192}, {8192, 17920, 1536}, {8192, 1536, 8960}, {8192, 28672, 4096}} {
-		for _, own := range []bool{false, true} {
-			card, err := cuda.Open(cuda.Options{Own: own})
-			if err != nil {
-				return err
-			}
+	for _, own := range []bool{false, true} {
+		card, err := cuda.Open(cuda.Options{Own: own})
+		if err != nil {
+			return err
+		}
+		for _, shape := range [][3]int{{8192, 8192, 8192}, {8192, 17920, 1536}, {8192, 1536, 8960}, {8192, 28672, 4096}} {
 			t, err := card.MeasureProduct(shape[0], shape[1], shape[2], 20)
 			if err != nil {
 				return err

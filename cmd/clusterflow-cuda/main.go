@@ -4,18 +4,16 @@
 // clusterflow, which starts it. It is a program of its own because importing
 // gorgonia.org/cu ends a process that has no card.
 //
-//	clusterflow-cuda info    what it computes on, on one line
-//	clusterflow-cuda pass    a pass, as package internal/llm/worker has it
-//
-// CLUSTERFLOW_GPU_MEMORY says how many bytes of the card to get by with.
+//	clusterflow-cuda [-memory BYTES] info    what it computes on, on one line
+//	clusterflow-cuda [-memory BYTES] pass    a pass, as package internal/llm/worker has it
 package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
 	"syscall"
 
 	"clusterflow/internal/llm/cuda"
@@ -23,30 +21,25 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	var o cuda.Options
+	flag.Int64Var(&o.Memory, "memory", 0, "`bytes` of the card to get by with; 0: nine tenths of what is free")
+	flag.Parse()
+	if err := run(o, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "clusterflow-cuda:", err)
 		os.Exit(1)
 	}
 }
 
-func run(args []string) error {
+func run(o cuda.Options, args []string) error {
 	if len(args) != 1 || args[0] != "info" && args[0] != "pass" {
-		return fmt.Errorf("usage: clusterflow-cuda info|pass; clusterflow apply starts it")
-	}
-	var o cuda.Options
-	if s := os.Getenv("CLUSTERFLOW_GPU_MEMORY"); s != "" {
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil || n <= 0 {
-			return fmt.Errorf("CLUSTERFLOW_GPU_MEMORY is %q, which is no number of bytes", s)
-		}
-		o.Memory = n
+		return fmt.Errorf("usage: clusterflow-cuda [-memory BYTES] info|pass; clusterflow apply starts it")
 	}
 	card, err := cuda.Open(o)
 	if err != nil {
 		return err
 	}
 	if args[0] == "info" {
-		free, err := card.Free()
+		free, err := card.Free(0)
 		if err != nil {
 			return err
 		}

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -23,6 +22,7 @@ const workerName = "clusterflow-cuda"
 // deviceFlags say where models are run.
 type deviceFlags struct {
 	device, memory string
+	limit          uint64 // memory, in bytes; 0 for none
 }
 
 func (f *deviceFlags) add(c *cobra.Command) {
@@ -48,7 +48,11 @@ func (f *deviceFlags) check() error {
 	default:
 		return fmt.Errorf("--device %q: it is auto, cpu or cuda", f.device)
 	}
-	if n, err := humanize.ParseBytes(f.memory); f.memory != "" && (err != nil || n == 0) {
+	if f.memory == "" {
+		return nil
+	}
+	var err error
+	if f.limit, err = humanize.ParseBytes(f.memory); err != nil || f.limit == 0 {
 		return fmt.Errorf("--gpu-memory %q is no amount of memory; write it as 16GB", f.memory)
 	}
 	return nil
@@ -71,12 +75,11 @@ func (f *deviceFlags) forPlan(ctx context.Context, a *app, p *planned) (context.
 	if err != nil {
 		return nil, fmt.Errorf("--device cuda needs the program %s beside clusterflow or on the PATH: %w; go build -tags cuda ./cmd/%s makes it", workerName, err, workerName)
 	}
-	if n, err := humanize.ParseBytes(f.memory); err == nil { // the worker reads it
-		if err := os.Setenv("CLUSTERFLOW_GPU_MEMORY", strconv.FormatUint(n, 10)); err != nil {
-			return nil, err
-		}
+	command := []string{path}
+	if f.limit > 0 {
+		command = append(command, fmt.Sprintf("-memory=%d", f.limit))
 	}
-	card, err := worker.Probe(ctx, path)
+	card, err := worker.Probe(ctx, command...)
 	if err != nil && f.device == "auto" {
 		fmt.Fprintf(a.err, "note: models run on the processor: %v\n", err)
 		return ctx, nil

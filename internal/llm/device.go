@@ -63,9 +63,6 @@ func (c Config) Rotations(positions int) (cos, sin []float32) {
 	return r.cos, r.sin
 }
 
-// BlockBytes is the size of a block's weights in numbers of so many bytes.
-func (c Config) BlockBytes(number int64) int64 { return number * c.blockElements() }
-
 // meanRows sets dst to the mean of rows span[0] to span[1] of m, summed in
 // float64.
 func meanRows(dst []float32, m linalg.Matrix, span [2]int) {
@@ -81,6 +78,14 @@ func meanRows(dst []float32, m linalg.Matrix, span [2]int) {
 	}
 }
 
+// Last is the highest of the layers, which are sorted; -1 without any.
+func (q *Sequence) Last() int {
+	if len(q.Layers) == 0 {
+		return -1
+	}
+	return q.Layers[len(q.Layers)-1]
+}
+
 // shown is what Visit is given of a sequence's states.
 func (q *Sequence) shown(states linalg.Matrix) linalg.Matrix {
 	if q.Means == nil {
@@ -93,32 +98,27 @@ func (q *Sequence) shown(states linalg.Matrix) linalg.Matrix {
 	return m
 }
 
-// check sorts the layers of the sequences and returns the highest of each, -1
-// for none. It refuses layers and ids that the model does not have.
-func (p *Pass) check(c Config) (last []int, err error) {
+// check sorts the layers of the sequences. It refuses layers, ids and ranges that
+// there are not.
+func (p *Pass) check(c Config) error {
 	for i := range p.Sequences {
 		q := &p.Sequences[i]
 		q.Layers = sortedSet(q.Layers)
-		top := -1
-		if n := len(q.Layers); n > 0 {
-			top = q.Layers[n-1]
-			if q.Layers[0] < 0 || top >= c.Layers {
-				return nil, fmt.Errorf("there is no layer %d: it has %d blocks, 0 to %d", pick(q.Layers[0] < 0, q.Layers[0], top), c.Layers, c.Layers-1)
-			}
+		if top := q.Last(); len(q.Layers) > 0 && (q.Layers[0] < 0 || top >= c.Layers) {
+			return fmt.Errorf("there is no layer %d: it has %d blocks, 0 to %d", pick(q.Layers[0] < 0, q.Layers[0], top), c.Layers, c.Layers-1)
 		}
-		last = append(last, top)
 		for j, id := range q.IDs {
 			if id < 0 || int(id) >= c.Vocab {
-				return nil, fmt.Errorf("token %d of sequence %d has the id %d, outside the embedding of %d rows; was it made with another tokenizer?", j, i, id, c.Vocab)
+				return fmt.Errorf("token %d of sequence %d has the id %d, outside the embedding of %d rows; was it made with another tokenizer?", j, i, id, c.Vocab)
 			}
 		}
 		for _, m := range q.Means {
 			if m[0] < 0 || m[1] <= m[0] || m[1] > len(q.IDs) {
-				return nil, fmt.Errorf("sequence %d has %d tokens; there is no mean over %d to %d", i, len(q.IDs), m[0], m[1])
+				return fmt.Errorf("sequence %d has %d tokens; there is no mean over %d to %d", i, len(q.IDs), m[0], m[1])
 			}
 		}
 	}
-	return last, nil
+	return nil
 }
 
 // Location is what [Open] opens the checkpoint from again: its folder, or the

@@ -29,8 +29,8 @@ type Pass struct {
 
 	// Visit is called once for every layer that a sequence asks for, with the
 	// block's output [tokens, hidden], or its means [ranges, hidden], which are
-	// valid during the call. Calls
-	// come several at once; those of one sequence come in the order of layers.
+	// valid during the call. Calls come several at once; those of one sequence
+	// come in the order of layers.
 	Visit func(layer, seq int, states linalg.Matrix) error
 	// Progress, which may be nil, is told how many of total tokens times blocks
 	// are done, from one goroutine at a time: first, before anything is done,
@@ -63,28 +63,32 @@ type Pass struct {
 // ids must lie in the embedding. When ctx ends, Forward returns its error
 // within a part of a block.
 func (c *Checkpoint) Forward(ctx context.Context, p Pass) error {
-	if p.Device != nil {
-		p.Sequences = slices.Clone(p.Sequences)
-		_, err := p.check(c.Config)
-		if err == nil {
-			err = p.Device.Forward(ctx, c, &p)
-		}
-		if err != nil {
-			return fmt.Errorf("running model %q: %w", c.source, err)
-		}
-		return nil
-	}
-	f, err := c.newForward(ctx, &p)
-	if err == nil {
-		err = f.run()
-		if end := f.states.close(err == nil); err == nil {
-			err = end
-		}
+	p.Sequences = slices.Clone(p.Sequences)
+	err := p.check(c.Config)
+	switch {
+	case err != nil:
+	case p.Device != nil:
+		err = p.Device.Forward(ctx, c, &p)
+	default:
+		err = c.forwardHere(ctx, &p)
 	}
 	if err != nil {
 		return fmt.Errorf("running model %q: %w", c.source, err)
 	}
 	return nil
+}
+
+// forwardHere is Forward on the processor.
+func (c *Checkpoint) forwardHere(ctx context.Context, p *Pass) error {
+	f, err := c.newForward(ctx, p)
+	if err != nil {
+		return err
+	}
+	err = f.run()
+	if end := f.states.close(err == nil); err == nil {
+		err = end
+	}
+	return err
 }
 
 // forward is a pass under way.
@@ -112,17 +116,12 @@ func (c *Checkpoint) newForward(ctx context.Context, p *Pass) (*forward, error) 
 	}
 	p.Threads = max(1, p.Threads)
 	f := &forward{ckpt: c, pass: p, workers: p.Threads}
-	p.Sequences = slices.Clone(p.Sequences)
-	last, err := p.check(c.Config)
-	if err != nil {
-		return nil, err
-	}
-	f.last = last
 	tokens, longest := 0, 0
-	for i, q := range p.Sequences {
+	for _, q := range p.Sequences {
+		f.last = append(f.last, q.Last())
 		tokens += len(q.IDs)
 		longest = max(longest, len(q.IDs))
-		f.total += len(q.IDs) * (last[i] + 1)
+		f.total += len(q.IDs) * (q.Last() + 1)
 	}
 	table, err := c.tensor(c.prefix+"embed_tokens.weight", c.Config.Vocab, c.Config.Hidden)
 	if err != nil {

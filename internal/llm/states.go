@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"unsafe"
 
 	"clusterflow/internal/linalg"
 )
@@ -145,7 +144,7 @@ func (s *stateStore) open(name string) error {
 // read fills dst with the states of a sequence after its last finished block.
 func (s *stateStore) read(seq int, dst linalg.Matrix) error {
 	if at := s.at[seq]; at.Block >= 0 {
-		return s.readAt(at, rawBytes(dst.Data))
+		return s.readAt(at, linalg.Bytes(dst.Data))
 	}
 	s.embed(seq, dst)
 	return nil
@@ -199,7 +198,7 @@ func (s *stateStore) put(seq int, x linalg.Matrix) error {
 		return nil
 	}
 	at := &s.places[seq]
-	raw := rawBytes(x.Data)
+	raw := linalg.Bytes(x.Data)
 	at.Sum = crc32.Checksum(raw, castagnoli)
 	if _, err := s.next.WriteAt(raw, at.Offset); err != nil {
 		return s.writeError(err)
@@ -320,13 +319,4 @@ func (s *stateStore) close(done bool) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// rawBytes returns the memory of data. The files are read by the machine that
-// wrote them, so the order of bytes does not matter.
-func rawBytes(data []float32) []byte {
-	if len(data) == 0 {
-		return nil
-	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(&data[0])), 4*len(data))
 }

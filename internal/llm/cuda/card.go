@@ -93,15 +93,16 @@ func (c *Card) Name() string {
 // embedding the tokens), on waiting for weights, and on all blocks.
 func (c *Card) Stages() map[string]float64 { return c.stages }
 
-// Free returns how many bytes of the card may be taken.
-func (c *Card) Free() (int64, error) {
+// Free returns how many bytes of the card may still be taken by a pass that has
+// taken so many.
+func (c *Card) Free(taken int64) (int64, error) {
 	free, _, err := cu.MemInfo()
 	if err != nil {
 		return 0, failed("asking for the card's free memory", err)
 	}
 	free = free / 10 * 9
 	if c.Memory > 0 {
-		free = min(free, c.Memory)
+		free = min(free, c.Memory-taken)
 	}
 	return free, nil
 }
@@ -164,30 +165,26 @@ func (c *Card) timed(name string, start func() error) error {
 }
 
 // buffers are pieces of the card's memory that are given back together.
-type buffers []cu.DevicePtr
+type buffers struct {
+	pieces []cu.DevicePtr
+	bytes  int64
+}
 
 func (b *buffers) take(what string, bytes int64) (cu.DevicePtr, error) {
 	p, err := cu.MemAlloc(max(bytes, 16))
 	if err != nil {
 		return 0, failed(fmt.Sprintf("taking %.2f GB of the card for %s", float64(bytes)/1e9, what), err)
 	}
-	*b = append(*b, p)
+	b.pieces = append(b.pieces, p)
+	b.bytes += bytes
 	return p, nil
 }
 
 func (b *buffers) free() {
-	for _, p := range *b {
+	for _, p := range b.pieces {
 		cu.MemFree(p) //nolint:errcheck // the process is about to end, or the context is lost
 	}
-	*b = nil
-}
-
-// bytesOf is the memory of numbers.
-func bytesOf[T float32 | int32](s []T) []byte {
-	if len(s) == 0 {
-		return nil
-	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), 4*len(s))
+	*b = buffers{}
 }
 
 // upload copies data to the card, in the order of the stream of work. The

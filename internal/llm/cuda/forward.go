@@ -61,22 +61,18 @@ type forward struct {
 // batch is sequences that go through a block together, packed one after the
 // other.
 type batch struct {
-	seqs      []int
-	first     []int // row of each
-	tokens    int
-	rows      int // tokens, up to a multiple of piece
-	at        int // row in the states of all
-	piecesAt  int // of the numbers of pieces of all
-	last      int // highest layer
-	positions []int32
-	pieces    []int32
+	seqs   []int
+	first  []int // row of each
+	tokens int
+	rows   int // tokens, up to a multiple of piece
+	at     int // row in the states of all
+	last   int // highest layer
+
+	piecesAt, pieces int // of attention: the first of them, and how many
 }
 
 // Forward is [llm.Device]'s.
 func (c *Card) Forward(ctx context.Context, ckpt *llm.Checkpoint, p *llm.Pass) error {
-	if c.context == (cu.CUContext{}) {
-		return fmt.Errorf("the card was not opened")
-	}
 	f := &forward{Card: c, ctx: ctx, ckpt: ckpt, config: ckpt.Config, pass: p, size: 2}
 	switch p.Precision {
 	case llm.BF16:
@@ -128,54 +124,55 @@ func (f *forward) free() {
 }
 
 // pack makes the batches: sequences in the order of their length, so that few
-// rows of a batch are done for nothing.
-func (f *forward) pack() (longest int) {
+// rows of a batch are done for nothing. It returns the position of each row, and
+// three numbers for each piece of attention (kernels/attention.cu).
+func (f *forward) pack() (longest int, positions, pieces []int32) {
 	var order []int
 	for i, q := range f.pass.Sequences {
 		if len(q.Layers) > 0 && len(q.IDs) > 0 {
 			order = append(order, i)
 			longest = max(longest, len(q.IDs))
-			f.total += len(q.IDs) * (q.Layers[len(q.Layers)-1] + 1)
+			f.total += len(q.IDs) * (q.Last() + 1)
 		}
 	}
 	slices.SortStableFunc(order, func(a, b int) int {
 		return len(f.pass.Sequences[b].IDs) - len(f.pass.Sequences[a].IDs)
 	})
 	limit := max(batchTokens, longest)
-	at, pieces := 0, 0
+	at := 0
 	for len(order) > 0 {
-		b := &batch{at: at, last: -1}
+		b := &batch{at: at, last: -1, piecesAt: len(pieces) / 3}
 		var rest []int
 		for _, i := range order {
 			q := f.pass.Sequences[i]
 			if n := len(q.IDs); b.tokens+n <= limit {
 				b.seqs, b.first = append(b.seqs, i), append(b.first, b.tokens)
 				for j := range n {
-					b.positions = append(b.positions, int32(j))
+					positions = append(positions, int32(j))
 				}
 				for from := 0; from < n; from += queries {
-					b.pieces = append(b.pieces, int32(b.tokens), int32(n), int32(from))
+					pieces = append(pieces, int32(b.tokens), int32(n), int32(from))
+					b.pieces++
 				}
 				b.tokens += n
-				b.last = max(b.last, q.Layers[len(q.Layers)-1])
+				b.last = max(b.last, q.Last())
 			} else {
 				rest = append(rest, i)
 			}
 		}
 		b.rows = (b.tokens + piece - 1) / piece * piece
-		b.piecesAt = pieces
-		pieces += len(b.pieces)
 		at += b.rows
+		positions = append(positions, make([]int32, at-len(positions))...)
 		f.rows = max(f.rows, b.rows)
 		f.batches, order = append(f.batches, b), rest
 	}
-	return longest
+	return longest, positions, pieces
 }
 
 // prepare takes the memory of the card and puts the embeddings there.
 func (f *forward) prepare() error {
 	c := f.config
-	longest := f.pack()
+	longest, positions, pieces := f.pack()
 	if len(f.batches) == 0 {
 		return nil
 	}
@@ -185,10 +182,7 @@ func (f *forward) prepare() error {
 	rows := int64(f.rows)
 	cos, sin := c.Rotations(longest)
 	maxSpans := 0
-	positions, pieces := make([]int32, end.at+end.rows), []int32{}
 	for _, b := range f.batches {
-		copy(positions[b.at:], b.positions)
-		pieces = append(pieces, b.pieces...)
 		spans := 0
 		for _, i := range b.seqs {
 			spans += len(f.pass.Sequences[i].Means)
@@ -235,16 +229,13 @@ func (f *forward) prepare() error {
 			return err
 		}
 	}
-	free, err := f.Free()
+	free, err := f.Free(f.mem.bytes + f.blocks[0].mem.bytes + f.blocks[1].mem.bytes)
 	if err != nil {
 		return err
 	}
 	table, err := f.ckpt.Embedding()
 	if err != nil {
 		return err
-	}
-	if f.Memory > 0 {
-		free -= f.taken(list[0].bytes, rows) // what this pass has taken counts
 	}
 	if all+int64(min(len(table.Data), end.at*4*c.Hidden)) <= free {
 		f.states, err = f.mem.take("the states", all)
@@ -256,27 +247,19 @@ func (f *forward) prepare() error {
 	if err != nil {
 		return err
 	}
-	if err := f.upload("rotations", f.cos, bytesOf(cos)); err != nil {
+	if err := f.upload("rotations", f.cos, linalg.Bytes(cos)); err != nil {
 		return err
 	}
-	if err := f.upload("rotations", f.sin, bytesOf(sin)); err != nil {
+	if err := f.upload("rotations", f.sin, linalg.Bytes(sin)); err != nil {
 		return err
 	}
-	if err := f.upload("positions", f.positions, bytesOf(positions)); err != nil {
+	if err := f.upload("positions", f.positions, linalg.Bytes(positions)); err != nil {
 		return err
 	}
-	if err := f.upload("pieces of attention", f.pieces, bytesOf(pieces)); err != nil {
+	if err := f.upload("pieces of attention", f.pieces, linalg.Bytes(pieces)); err != nil {
 		return err
 	}
 	return f.embed(table)
-}
-
-// taken estimates what the buffers of the pass hold.
-func (f *forward) taken(_ int64, rows int64) int64 {
-	c := f.config
-	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
-	perRow := int64(up(c.Hidden)+up(q)+(c.Heads+2*c.KVHeads)*f.wide)*int64(f.size) + 8
-	return rows*perRow + piece*(int64(q+2*kv+2*c.Inter)*4+int64(up(c.Inter))*int64(f.size)) + 2*f.blocks[0].bytes
 }
 
 // embed sets the states to rows of the embedding table. Only the rows that are
@@ -310,7 +293,7 @@ func (f *forward) embed(table llm.Weight) error {
 		return err
 	}
 	for k, b := range f.batches {
-		if err := f.upload("token ids", f.ids, bytesOf(ids[k])); err != nil {
+		if err := f.upload("token ids", f.ids, linalg.Bytes(ids[k])); err != nil {
 			return err
 		}
 		x := f.of(b)
@@ -420,7 +403,7 @@ func (f *forward) layer(layer int, w *weights) error {
 			}
 		}
 		for _, i := range b.seqs {
-			if q := f.pass.Sequences[i]; q.Layers[len(q.Layers)-1] >= layer {
+			if q := &f.pass.Sequences[i]; q.Last() >= layer {
 				f.done += len(q.IDs)
 			}
 		}
@@ -458,11 +441,11 @@ func (f *forward) block(b *batch, w *weights, x cu.DevicePtr) error {
 			row(f.positions, b.at+at, 1, 4), f.cos, f.sin, c.Heads, c.KVHeads, c.HeadDim, f.wide, q+2*kv, eps)
 	}
 	scale := float32(1 / math.Sqrt(float64(c.HeadDim)))
-	args := []any{f.heads, f.turned, row(f.pieces, b.piecesAt, 1, 4), c.Heads, c.KVHeads, c.HeadDim, up(q), scale}
+	args := []any{f.heads, f.turned, row(f.pieces, b.piecesAt, 3, 4), c.Heads, c.KVHeads, c.HeadDim, up(q), scale}
 	if n == "float" {
-		do("attention_float", len(b.pieces)/3, c.Heads, 128, 0, append(args, f.wide)...)
+		do("attention_float", b.pieces, c.Heads, 128, 0, append(args, f.wide)...)
 	} else {
-		do(fmt.Sprintf("attention_%s_%d", n, f.wide), len(b.pieces)/3, c.Heads, 128, kernels.AttentionShared(f.wide), args...)
+		do(fmt.Sprintf("attention_%s_%d", n, f.wide), b.pieces, c.Heads, 128, kernels.AttentionShared(f.wide), args...)
 	}
 	for at := 0; at < b.tokens; at += piece {
 		rows := min(piece, b.tokens-at)
@@ -523,20 +506,20 @@ func (f *forward) show(layer int, b *batch, x cu.DevicePtr) error {
 	}
 	means := linalg.NewMatrix(len(spans)/2, hidden)
 	if len(spans) > 0 {
-		if err := f.upload("sentences", f.spans, bytesOf(spans)); err != nil {
+		if err := f.upload("sentences", f.spans, linalg.Bytes(spans)); err != nil {
 			return err
 		}
 		if err := f.launch("mean_rows", len(spans)/2, (hidden+255)/256, 256, 0, f.pooled, x, f.spans, hidden); err != nil {
 			return err
 		}
-		if err := f.download("means of sentences", bytesOf(means.Data), f.pooled); err != nil {
+		if err := f.download("means of sentences", linalg.Bytes(means.Data), f.pooled); err != nil {
 			return err
 		}
 	}
 	var states linalg.Matrix
 	if whole {
 		states = linalg.NewMatrix(b.tokens, hidden)
-		if err := f.download("states", bytesOf(states.Data), x); err != nil {
+		if err := f.download("states", linalg.Bytes(states.Data), x); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"gorgonia.org/cu"
 
+	"clusterflow/internal/linalg"
 	"clusterflow/internal/llm"
 )
 
@@ -28,7 +29,6 @@ type weights struct {
 	mem   buffers
 	raw   cu.DevicePtr // a block as its file has it
 	parts []staged
-	bytes int64 // of the card
 }
 
 // staged is a tensor in the raw bytes of a block.
@@ -46,7 +46,6 @@ func newWeights(f *forward) (*weights, error) {
 		if *err != nil {
 			return 0
 		}
-		w.bytes += bytes
 		var p cu.DevicePtr
 		p, *err = w.mem.take(what, bytes)
 		return p
@@ -128,7 +127,7 @@ func (w *weights) read(f *forward, block int) error {
 		data := t.Data
 		vector := len(t.Shape) == 1
 		if vector {
-			data = bytesOf(t.Floats())
+			data = linalg.Bytes(t.Floats())
 		}
 		w.parts = append(w.parts, staged{t, at, vector})
 		for from := 0; from < len(data); from += linkHalf {

@@ -3,7 +3,7 @@
 //
 // The process reads one request from standard input, a JSON object, and writes
 // events to standard output, a JSON object a line. After an event "states"
-// follow its numbers, rows times cols of float32, little-endian. The last event
+// follow its numbers, rows times cols of float32 in the machine's byte order. The last event
 // is "done" or "failed"; a process that ends without one has crashed.
 package worker
 
@@ -19,7 +19,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unsafe"
 
 	"clusterflow/internal/linalg"
 	"clusterflow/internal/llm"
@@ -126,7 +125,7 @@ func follow(in *bufio.Reader, pass *llm.Pass) (bool, error) {
 				return false, fmt.Errorf("the worker wrote %q, which does not fit the pass", shorten(line))
 			}
 			m := linalg.NewMatrix(e.Rows, e.Cols)
-			if _, err := io.ReadFull(in, raw(m.Data)); err != nil {
+			if _, err := io.ReadFull(in, linalg.Bytes(m.Data)); err != nil {
 				return false, nil
 			}
 			if err := pass.Visit(e.Layer, e.Seq, m); err != nil {
@@ -155,7 +154,7 @@ func Serve(ctx context.Context, device llm.Device, in io.Reader, out io.Writer) 
 			_, err = w.Write(append(line, '\n'))
 		}
 		if err == nil {
-			_, err = w.Write(raw(data))
+			_, err = w.Write(linalg.Bytes(data))
 		}
 		if err == nil && e.Event != "states" {
 			err = w.Flush()
@@ -193,14 +192,6 @@ func serve(ctx context.Context, device llm.Device, in io.Reader, say func(event,
 			return say(event{Event: "states", Layer: layer, Seq: seq, Rows: m.Rows, Cols: m.Cols}, m.Data[:m.Rows*m.Cols])
 		},
 	})
-}
-
-// raw is the memory of numbers: both ends are on one machine.
-func raw(data []float32) []byte {
-	if len(data) == 0 {
-		return nil
-	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(&data[0])), 4*len(data))
 }
 
 func shorten(line []byte) []byte { return bytes.TrimSpace(line[:min(len(line), 80)]) }
