@@ -1,33 +1,59 @@
 #!/usr/bin/env bash
-# All figures of the card: run.sh BINARY IDS FOLDER, with BINARY this program,
-# IDS its input and FOLDER room for checkpoints. It needs Python with PyTorch
-# and transformers.
+# All figures of docs/gpu.md: run.sh BINARY IDS FOLDER, with BINARY this program
+# (go build -tags cuda ./bench/cuda), IDS the shards of a study's sentences, one
+# after the other, and FOLDER room for checkpoints, 15 GB. It needs Python with PyTorch and
+# transformers. SHAPES names the shapes to run, of 1.5b, 8b and 70b.
 set -uo pipefail
 binary=$1 ids=$2 folder=$3
-here=$(cd "$(dirname "$0")" && pwd)
+peer="$(cd "$(dirname "$0")" && pwd)/peer.py"
+export TQDM_DISABLE=1
 mkdir -p "$folder"
 few="$folder/few.jsonl"
 head -n 6 "$ids" >"$few"
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
+
 for kind in qwen2 llama qwen3; do
   m="$folder/$kind"
-  echo "== $kind"
-  python3 "$here/peer.py" make "$m" $kind small && python3 "$here/peer.py" states "$m" "$few" "$m.f32" f32 &&
-    python3 "$here/peer.py" states "$m" "$few" "$m.bf16" bf16 && python3 "$here/peer.py" compare "$m.bf16" "$m.f32"
+  echo "== errors, $kind"
+  python3 "$peer" make "$m" $kind small
+  python3 "$peer" states "$m" "$few" "$m.f32" f32
+  python3 "$peer" states "$m" "$few" "$m.bf16" bf16
+  python3 "$peer" compare "$m.bf16" "$m.f32"
   for p in f32 bf16 f16; do
     "$binary" -model "$m" -ids "$few" -precision $p -compare "$m.f32"
     "$binary" -model "$m" -ids "$few" -precision $p -compare "$m.f32" -own
   done
-done 2>&1 | grep -v Warning
+done
+
+if command -v compute-sanitizer >/dev/null; then
+  for tool in memcheck racecheck; do
+    echo "== $tool"
+    compute-sanitizer --tool $tool "$binary" -model "$folder/qwen3" -ids "$few" -n 2 -own -layer 0
+  done
+fi
+
 echo "== products"
 "$binary" -gemm
-for shape in ${SHAPES:-1.5b}; do
+
+for shape in ${SHAPES:-1.5b 8b 70b}; do
   m="$folder/$shape"
   echo "== $shape"
-  python3 "$here/peer.py" make "$m" qwen2 "$shape"
-  "$binary" -model "$m" -ids "$ids" -repeat 3
-  "$binary" -model "$m" -ids "$ids" -repeat 2 -own
-  python3 "$here/peer.py" speed "$m" "$ids" 12
-  "$binary" -model "$m" -ids "$ids" -repeat 2
+  kind=llama
+  [ $shape != 1.5b ] || kind=qwen2
+  python3 "$peer" make "$m" $kind $shape
+  if [ $shape = 70b ]; then # more than the card may take
+    "$binary" -model "$m" -ids "$ids" -n 100 -layer 3 -memory 16000000000 &
+    sleep 3
+    nvidia-smi --query-gpu=memory.used --format=csv,noheader
+    wait
+    "$binary" -model "$m" -ids "$ids" -n 100 -layer 3
+  else
+    "$binary" -model "$m" -ids "$ids" -repeat 3
+    "$binary" -model "$m" -ids "$ids" -own
+    "$binary" -model "$m" -ids "$ids" -timed
+    "$binary" -model "$m" -ids "$few" # the same bits alone
+    python3 "$peer" speed "$m" "$ids" 12
+    "$binary" -model "$m" -ids "$ids" -repeat 2
+  fi
   rm -rf "$m"
-done 2>&1 | grep -v Warning
+done
