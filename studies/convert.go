@@ -178,6 +178,19 @@ func webAddress(v cty.Value) (string, *problem) {
 	return strings.TrimRight(s, "/"), nil
 }
 
+// hookAddress takes an http(s) URL that is told about the end of a run. It may
+// have a query, as those of chat services do.
+func hookAddress(v cty.Value) (string, *problem) {
+	s, p := text(v)
+	if p != nil {
+		return "", p
+	}
+	if u, err := url.Parse(s); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return "", &problem{want: `an address such as "https://hooks.example.org/done"`, got: v}
+	}
+	return s, nil
+}
+
 // environmentName takes the name of an environment variable.
 func environmentName(v cty.Value) (string, *problem) {
 	s, p := text(v)

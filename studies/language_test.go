@@ -118,7 +118,7 @@ titles "t" {
 		{"name missing", "study {}", []string{"The study has no grid", "The study has no model", "name is missing"}},
 		{"name of a parent folder", strings.Replace(frame("", ""), `"x"`, `".."`, 1), []string{"Wrong value for name"}},
 		{"null is missing", strings.Replace(frame("", ""), `"x"`, "null", 1), []string{"name is missing"}},
-		{"later attributes of study", strings.Replace(frame("", ""), `"x"`, "\"x\"\nseeds = [1]\non_complete = \"u\"", 1), []string{"seeds is not in", "on_complete is not in"}},
+		{"later attributes of study", strings.Replace(frame("", ""), `"x"`, "\"x\"\nseeds = [1]\non_complete = \"u\"", 1), []string{"seeds is not in", "Wrong value for on_complete"}},
 		{"label with a dot", frame("", "dataset \"a.b\" {\nfile = \"d.json\"\n}"), []string{`Label "a.b" cannot`}},
 		{"label beyond ASCII", frame("", "dataset \"ä\" {\nfile = \"d.json\"\n}"), []string{`Label "ä" cannot`}},
 		{"no label", frame("", "method {}"), []string{"method needs a label"}},

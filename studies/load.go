@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -254,9 +255,11 @@ func (d *decoder) studyBlock(body *hclsyntax.Body) {
 	s.Protocol = get(r, "protocol", d.proto.name, oneOf(protocolNames()...))
 	d.proto = protocolByName(s.Protocol.V)
 	s.Seed = get(r, "seed", int64(defaultSeed), whole[int64](0, 1<<63-1))
-	r.notYet("budget_usd", "No request would be held back when this sum is spent.")
+	r.quiet = true // what follows changes no result
+	s.BudgetUSD = get(r, "budget_usd", 0, decimal(0, math.Inf(1)))
+	s.OnComplete = get(r, "on_complete", "", hookAddress)
+	r.quiet = false
 	r.notYet("seeds", "Clusterings would be made with the one seed only.")
-	r.notYet("on_complete", "Nobody would be told when the study is done.")
 	r.prompts()
 	r.done()
 }

@@ -61,6 +61,9 @@ type Study struct {
 	Protocol Value[string] // "2025-07" or "paper": names the set of defaults
 	Seed     Value[int64]
 
+	BudgetUSD  Value[float64] // most that may be spent on requests; no limit where it is not Set
+	OnComplete Value[string]  // address that is told when an apply has ended; "" for none
+
 	Datasets    []*Dataset
 	Models      []*Model
 	Activations []*Activations
@@ -175,6 +178,17 @@ type Evaluator struct {
 	HasTemperature      bool          // false: 0 for models that take one
 	ReasoningEffort     Value[string] // "": not sent
 	MaxCompletionTokens Value[int]    // 0: chosen per prompt
+
+	Price      *Price         // nil: the list price of the model, if there is one
+	MaxCostUSD Value[float64] // most that may be spent on its requests; no limit where it is not Set
+}
+
+// Price is what an evaluator costs where that is not the list price, in US
+// dollars per million tokens.
+type Price struct {
+	Range         Range
+	Input, Output Value[float64]
+	BatchDiscount Value[float64] // taken off in batches, 0 to 1
 }
 
 // Titles asks an evaluator to name clusters.

@@ -5,7 +5,7 @@ study {
   name       = "a/b"
   protocol   = "2025-7"
   seed       = -1
-  budget_usd = 400
+  budget_usd = -400
   protocl    = "paper"
 }
 
