@@ -14,13 +14,14 @@ var imports = map[string][]string{
 	"graph":                {"cache"},
 	"internal/report":      {"internal/judge"},
 	"internal/batchd":      {"internal/judge"},
+	"internal/batch":       {"internal/price"},
 	"internal/llm":         {"internal/hub", "internal/linalg"},
 	"internal/cluster":     {"internal/linalg"},
 	"internal/llm/llmtest": {"internal/linalg"},
 	"internal/llm/worker":  {"internal/linalg", "internal/llm"},
 	"tasks": {
 		"cache", "graph", "studies", "internal/batch", "internal/batchd", "internal/cluster",
-		"internal/hub", "internal/judge", "internal/linalg", "internal/llm", "internal/report",
+		"internal/hub", "internal/judge", "internal/linalg", "internal/llm", "internal/price", "internal/report",
 	},
 	"bench/tokenize":        {"internal/llm"},
 	"bench/extract":         {"internal/linalg", "internal/llm"},
@@ -31,7 +32,7 @@ var imports = map[string][]string{
 	"bench/internal/loglog": {},
 	"cmd/clusterflow": {
 		"cache", "graph", "studies", "tasks", "internal/batch", "internal/batchd", "internal/cluster",
-		"internal/hub", "internal/judge", "internal/linalg", "internal/llm", "internal/llm/worker", "internal/report",
+		"internal/hub", "internal/judge", "internal/linalg", "internal/llm", "internal/llm/worker", "internal/price", "internal/report",
 	},
 }
 
@@ -44,6 +45,7 @@ var heavy = map[string]string{
 	"github.com/dgraph-io/badger":       "cache",
 	"github.com/ebitengine/purego":      "internal/linalg",
 	"github.com/sashabaranov/go-openai": "internal/batch",
+	"github.com/tiktoken-go/tokenizer":  "internal/price",
 	"gonum.org/v1/plot":                 "internal/report",
 	"gorgonia.org/cu":                   "internal/llm/cuda",
 	"github.com/rogpeppe/go-internal":   "", // tests only

@@ -99,6 +99,10 @@ type BatchState struct {
 	Created   time.Time `json:"created"`
 	Expires   time.Time `json:"expires,omitzero"`
 	Reason    string    `json:"reason,omitempty"` // why it failed
+
+	MostUSD float64 `json:"most_usd,omitempty"` // what it can come to, in US dollars
+	UsedUSD float64 `json:"used_usd,omitempty"` // what it came to …
+	Settled bool    `json:"settled,omitempty"`  // … once that is known
 }
 
 // Answer is what came back for one request. A refusal or an answer that was

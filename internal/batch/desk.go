@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -22,6 +23,8 @@ type Desk struct {
 	opts  DeskOptions
 	chunk int // rows per write
 	peers peers
+
+	spending sync.Mutex // from reading what is left to writing what takes of it
 }
 
 // NewDesk returns the desk of the ledger in kv, whose result files are kept in

@@ -70,7 +70,7 @@ func TestFilesKeepTheLimits(t *testing.T) {
 	}
 	w.finish(d, e, reqs)
 
-	_, one, err := pack(reqs, []int{0}, Limits{}, maxBytes)
+	one, _, _, err := pack(reqs, []int{0}, Limits{}, maxBytes, new(purse))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestFilesKeepTheLimits(t *testing.T) {
 	}{
 		{50, 100 * size, 10}, {3, 100 * size, 3}, {50, 3 * size, 3}, {50, 3*size - 1, 2}, {50, 1, 1},
 	} {
-		n, file, err := pack(reqs, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, Limits{Lines: tc.lines}, tc.limit)
+		file, _, n, err := pack(reqs, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, Limits{Lines: tc.lines}, tc.limit, new(purse))
 		if err != nil || n != tc.want || strings.Count(string(file), "\n") != n {
 			t.Errorf("lines %d, bytes %d: packed %d, want %d (%v)", tc.lines, tc.limit, n, tc.want, err)
 		}

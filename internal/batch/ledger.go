@@ -97,6 +97,16 @@ type intent struct {
 	Output    string    `json:"output,omitempty"` // digests of the stored files
 	Error     string    `json:"error,omitempty"`
 	Reason    string    `json:"reason,omitempty"` // why it failed or was dropped
+
+	// What it costs; see Account. Used is of the answers that came back.
+	Study    string  `json:"study,omitempty"`
+	Prompt   int64   `json:"prompt_tokens,omitempty"` // counted before it was sent
+	Most     int64   `json:"most_tokens,omitempty"`   // that its answers may have
+	MostUSD  float64 `json:"most_usd,omitempty"`
+	Settled  bool    `json:"settled,omitempty"` // Used is known
+	Answered int     `json:"answered,omitempty"`
+	Used     Usage   `json:"used,omitzero"`
+	UsedUSD  float64 `json:"used_usd,omitempty"`
 }
 
 func (in *intent) open() bool { return in.State != done && in.State != dropped }
@@ -114,6 +124,7 @@ func (in *intent) batchState() BatchState {
 		ID: in.BatchID, Intent: in.ID, Evaluator: in.Evaluator, Model: in.Model, Host: in.Host, Status: in.Status,
 		Requests: in.Requests, Completed: in.Completed, Failed: in.Failed,
 		Created: in.Created, Expires: in.Expires, Reason: in.Reason,
+		MostUSD: in.MostUSD, UsedUSD: in.UsedUSD, Settled: in.Settled,
 	}
 	if s.Status == "" {
 		s.Status = in.State

@@ -29,7 +29,8 @@ type Evaluator struct {
 	ReasoningEffort     string   // "" leaves it to the server
 	MaxCompletionTokens int      // 0 takes PromptParts.MaxTokens
 
-	Limits Limits
+	Limits  Limits
+	Account Account `json:"-"`
 }
 
 // Limits of one batch file. Zero values are the documented limits of the
@@ -79,8 +80,9 @@ type PromptParts struct {
 // Request is one chat completion request under its request key. The key is
 // its custom_id in batch files and the name of its answer in the ledger.
 type Request struct {
-	Key  string          `json:"key"`
-	Body json.RawMessage `json:"body"`
+	Key    string          `json:"key"`
+	Tokens int             `json:"tokens,omitempty"` // of the prompt; 0 where nobody has counted them
+	Body   json.RawMessage `json:"body"`
 }
 
 // chatBody is go-openai's request with a temperature that says 0 when it is 0:

@@ -25,6 +25,7 @@ type result struct {
 	blob   string
 	offset int64
 	length int
+	usage  Usage // of a good one; zero where the server does not say
 }
 
 // resultLine is the part of a result line that decides about it.
@@ -70,6 +71,7 @@ func parseLine(line []byte) (customID string, r result, err error) {
 		}
 	}
 	if r.good {
+		r.usage = usageOf(l.Response.Body)
 		return l.CustomID, r, nil
 	}
 	if e != nil {
@@ -95,6 +97,20 @@ func parseLine(line []byte) (customID string, r result, err error) {
 	}
 	r.reason = strings.Join(parts, ": ")
 	return l.CustomID, r, nil
+}
+
+// usageOf is what a chat completion says about its tokens.
+func usageOf(body []byte) Usage {
+	var c struct {
+		Usage struct {
+			Prompt     int `json:"prompt_tokens"`
+			Completion int `json:"completion_tokens"`
+		} `json:"usage"`
+	}
+	if json.Unmarshal(body, &c) != nil {
+		return Usage{}
+	}
+	return Usage{Prompt: max(c.Usage.Prompt, 0), Completion: max(c.Usage.Completion, 0)}
 }
 
 // passing reports whether asking again may help, and costs nothing that was
@@ -183,12 +199,8 @@ func (s *session) collect(ctx context.Context, in *intent) error {
 		}
 		malformed += n
 	}
-	good := 0
-	for _, r := range results {
-		if r.good {
-			good++
-		}
-	}
+	s.settleMoney(in, results)
+	good := in.Answered
 	if malformed > 0 {
 		s.note("batch %s: %d result lines cannot be read; the files are kept as %s", in.BatchID, malformed, strings.TrimSpace(in.Output+" "+in.Error))
 	}

@@ -43,7 +43,14 @@ func (s *session) send(ctx context.Context, reqs []Request, rows []row) error {
 		if err != nil || limit == 0 {
 			return err
 		}
-		n, file, err := pack(reqs, todo, s.e.Limits, limit)
+		in, file, n, err := s.announce(ctx, reqs, rows, todo, limit)
+		if stops(ctx, err) || err == nil && in == nil {
+			return err
+		}
+		var budget *BudgetError
+		if errors.As(err, &budget) {
+			return err
+		}
 		if err != nil {
 			// Longer than any file may be: no later attempt can send it.
 			i := todo[0]
@@ -53,12 +60,8 @@ func (s *session) send(ctx context.Context, reqs []Request, rows []row) error {
 			todo = todo[1:]
 			continue
 		}
-		keys, old := make([]string, n), make([]row, n)
-		for j, i := range todo[:n] {
-			keys[j], old[j] = reqs[i].Key, rows[i]
-		}
 		todo = todo[n:]
-		if err := s.dispatch(ctx, keys, old, file); err != nil {
+		if err := s.dispatch(ctx, in, file); err != nil {
 			return err
 		}
 		if alone && len(todo) > 0 {
@@ -101,50 +104,85 @@ func (s *session) room() (limit int64, alone bool, err error) {
 	return min(limit, max(l.Bytes, 1)), true, nil
 }
 
-// pack encodes as many of the requests todo as fit into one file of limit
-// bytes, at least one. It fails if the first alone is longer than any file may
-// be.
-func pack(reqs []Request, todo []int, l Limits, limit int64) (n int, file []byte, err error) {
+// announce packs the next file and writes its intent, so that what it can cost
+// counts from then on. It packs none (nil) where the money that is left has to
+// wait for batches that are out. An error that is not of the ledger or the
+// budget is of the first request: it can never be sent.
+func (s *session) announce(ctx context.Context, reqs []Request, rows []row, todo []int, limit int64) (in *intent, file []byte, n int, err error) {
+	s.spending.Lock() // evaluators share limits
+	defer s.spending.Unlock()
+	purse, err := s.purse(ctx)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	file, total, n, err := pack(reqs, todo, s.e.Limits, limit, purse)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	if n == 0 {
+		return nil, nil, 0, s.tooDear(purse, total, len(todo))
+	}
+	var id [12]byte
+	if _, err := io.ReadFull(s.opts.Random, id[:]); err != nil {
+		return nil, nil, 0, &ledgerError{fmt.Errorf("drawing an id for a batch file: %w", err)}
+	}
+	in = &intent{
+		ID: hex.EncodeToString(id[:]), Provider: s.e.Identity(), Place: s.e.place(), Host: s.e.Host(),
+		Evaluator: s.e.Name, Model: s.e.Model, Requests: n, Bytes: int64(len(file)), Created: s.now(),
+		Study: s.e.Account.Study, Prompt: total.prompt, Most: total.most, MostUSD: purse.usd(total),
+	}
+	in.KeyMark = keyMark(in.ID, s.e.APIKey)
+	keys, old := make([]string, n), make([]row, n)
+	for j, i := range todo[:n] {
+		keys[j], old[j] = reqs[i].Key, rows[i]
+	}
+	return in, file, n, s.bind(in, keys, old, uploading)
+}
+
+// pack encodes as many of the requests todo as fit into one file of limit bytes
+// and into the purse, with what they weigh. It takes none where the first costs
+// more than is left, and returns what that one weighs. It fails if the first
+// alone is longer than any file may be.
+func pack(reqs []Request, todo []int, l Limits, limit int64, purse *purse) (file []byte, total load, n int, err error) {
 	var b bytes.Buffer
 	for _, i := range todo {
 		line, err := json.Marshal(inputLine{
 			CustomID: reqs[i].Key, Method: http.MethodPost, URL: openai.BatchEndpointChatCompletions, Body: reqs[i].Body,
 		})
+		var more load
+		if err == nil {
+			more, err = purse.weigh(reqs[i])
+		}
 		if err != nil {
 			if n == 0 {
-				return 0, nil, fmt.Errorf("the request is not valid JSON: %w", err)
+				return nil, total, 0, fmt.Errorf("the request is not valid JSON: %w", err)
 			}
 			break
 		}
 		size := int64(len(line) + 1)
 		if n == 0 && size > l.bytes() {
-			return 0, nil, fmt.Errorf("the request has %d bytes, a batch file may have %d", size, l.bytes())
+			return nil, total, 0, fmt.Errorf("the request has %d bytes, a batch file may have %d", size, l.bytes())
 		}
 		if n == l.lines() || n > 0 && int64(b.Len())+size > limit {
 			break
 		}
+		sum := load{total.prompt + more.prompt, total.most + more.most}
+		if purse.usd(sum) > purse.left {
+			if n == 0 {
+				return nil, more, 0, nil
+			}
+			break
+		}
+		total = sum
 		b.Write(line)
 		b.WriteByte('\n')
 		n++
 	}
-	return n, b.Bytes(), nil
+	return b.Bytes(), total, n, nil
 }
 
-// dispatch writes the intent, uploads the file and creates the batch.
-func (s *session) dispatch(ctx context.Context, keys []string, rows []row, file []byte) error {
-	var id [12]byte
-	if _, err := io.ReadFull(s.opts.Random, id[:]); err != nil {
-		return fmt.Errorf("drawing an id for a batch file: %w", err)
-	}
-	in := &intent{
-		ID: hex.EncodeToString(id[:]), Provider: s.e.Identity(), Place: s.e.place(), Host: s.e.Host(),
-		Evaluator: s.e.Name, Model: s.e.Model, Requests: len(keys), Bytes: int64(len(file)), Created: s.now(),
-	}
-	in.KeyMark = keyMark(in.ID, s.e.APIKey)
-	if err := s.bind(in, keys, rows, uploading); err != nil {
-		return err
-	}
-
+// dispatch uploads the file of an intent and creates its batch.
+func (s *session) dispatch(ctx context.Context, in *intent, file []byte) error {
 	var up openai.File
 	err := s.call(ctx, "uploading a batch file", 15*s.opts.Timeout, func(ctx context.Context) error {
 		var err error

@@ -169,5 +169,8 @@ func (d *Desk) Resend(ctx context.Context, intentID string) error {
 	if !in.open() {
 		return fmt.Errorf("batch file %s is %s: it holds no request back", intentID, in.State)
 	}
+	if in.bought() && !in.Settled { // nobody knows: it counts as spent
+		in.Settled, in.UsedUSD = true, in.MostUSD
+	}
 	return d.finish(in, dropped, "given up to be sent again")
 }
