@@ -23,6 +23,7 @@ type Run struct {
 	State     string                `json:"state,omitempty"` // running, waiting, done, failed, interrupted
 	Nodes     map[string]*NodeState `json:"nodes,omitempty"` // by address
 	Batches   []BatchState          `json:"batches,omitempty"`
+	Bills     []Bill                `json:"bills,omitempty"` // of all runs of the study
 	// SecondsLeft is an estimate of the time to the end, by the heartbeat; 0 is
 	// not known.
 	SecondsLeft float64 `json:"seconds_left,omitempty"`
@@ -103,6 +104,21 @@ type BatchState struct {
 	Created   time.Time `json:"created,omitzero"`
 	Expires   time.Time `json:"expires,omitzero"`
 	Nodes     int       `json:"nodes,omitempty"`
+	MostUSD   float64   `json:"most_usd,omitempty"` // what it can cost
+	UsedUSD   float64   `json:"used_usd,omitempty"` // what it has cost, once it has ended
+}
+
+// Bill is what a study's requests to one evaluator have come to.
+type Bill struct {
+	Evaluator  string  `json:"evaluator"`
+	Model      string  `json:"model"`
+	Requests   int     `json:"requests"` // sent
+	Answered   int     `json:"answered"`
+	Counted    int64   `json:"prompt_tokens_counted"` // of the answered, before they were sent
+	Prompt     int64   `json:"prompt_tokens"`         // as the server counted them
+	Completion int64   `json:"completion_tokens"`
+	SpentUSD   float64 `json:"spent_usd"`
+	FlightUSD  float64 `json:"in_flight_usd"` // what is out can come to, at most
 }
 
 // heartbeatLimit is how old the heartbeat of a process that cannot be looked up

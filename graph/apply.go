@@ -30,6 +30,7 @@ type Executor struct {
 	Detach  bool      // return as soon as only nodes are left that wait for a server elsewhere
 	Notify  func(Event)
 	Batches func() []cache.BatchState // shown in the run file; may be nil
+	Bills   func() []cache.Bill       // likewise; nil as long as nobody knows
 	Idle    func() error              // called before the cache is given away while everything waits; may be nil
 	Left    func() time.Duration      // estimates the time to the end, for the run file; may be nil
 

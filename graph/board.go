@@ -67,9 +67,7 @@ func (r *run) save(now bool) {
 		r.mu.Unlock()
 		return
 	}
-	if r.x.Batches != nil {
-		r.board.Batches = r.x.Batches()
-	}
+	r.look()
 	if r.x.Left != nil {
 		r.board.SecondsLeft = r.x.Left().Seconds()
 	}
@@ -91,6 +89,18 @@ func (r *run) save(now bool) {
 	}
 	r.saved = time.Now()
 	r.gap = max(saveEvery, 20*r.saved.Sub(begin))
+}
+
+// look notes what the run has seen outside.
+func (r *run) look() {
+	if r.x.Batches != nil {
+		r.board.Batches = r.x.Batches()
+	}
+	if r.x.Bills != nil {
+		if bills := r.x.Bills(); bills != nil { // else those of the run before
+			r.board.Bills = bills
+		}
+	}
 }
 
 // close fills in the end of the run.
@@ -117,7 +127,5 @@ func (r *run) close(err error) {
 	default:
 		r.board.State = "done"
 	}
-	if r.x.Batches != nil {
-		r.board.Batches = r.x.Batches()
-	}
+	r.look()
 }

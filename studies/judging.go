@@ -42,18 +42,15 @@ func (d *decoder) evaluator(b *hclsyntax.Block) {
 
 // money reads what an evaluator costs and may cost, which changes no result.
 func (d *decoder) money(r *reader, e *Evaluator) {
-	r.quiet = true
-	e.MaxCostUSD = get(r, "max_cost_usd", 0, decimal(0, math.Inf(1)))
+	e.MaxCostUSD = getShown(r, "max_cost_usd", 0, "", decimal(0, math.Inf(1)))
 	given := r.blockNamed("price")
 	p := r.child("price")
-	p.quiet = true
 	if given == nil {
 		return
 	}
 	if e.Provider.V == "lexical" {
 		r.errorf(given.DefRange(), "The lexical judge costs nothing", "Remove the price block.")
 	}
-	e.Price = &Price{Range: p.at}
 	e.Price.Input = need(p, "input", "2.50 (US dollars per million prompt tokens)", decimal(0, math.Inf(1)))
 	e.Price.Output = need(p, "output", "10 (US dollars per million completion tokens)", decimal(0, math.Inf(1)))
 	e.Price.BatchDiscount = get(p, "batch_discount", 0.5, decimal(0, 1))

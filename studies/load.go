@@ -255,10 +255,8 @@ func (d *decoder) studyBlock(body *hclsyntax.Body) {
 	s.Protocol = get(r, "protocol", d.proto.name, oneOf(protocolNames()...))
 	d.proto = protocolByName(s.Protocol.V)
 	s.Seed = get(r, "seed", int64(defaultSeed), whole[int64](0, 1<<63-1))
-	r.quiet = true // what follows changes no result
-	s.BudgetUSD = get(r, "budget_usd", 0, decimal(0, math.Inf(1)))
+	s.BudgetUSD = getShown(r, "budget_usd", 0, "", decimal(0, math.Inf(1)))
 	s.OnComplete = get(r, "on_complete", "", hookAddress)
-	r.quiet = false
 	r.notYet("seeds", "Clusterings would be made with the one seed only.")
 	r.prompts()
 	r.done()

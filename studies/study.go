@@ -179,17 +179,19 @@ type Evaluator struct {
 	ReasoningEffort     Value[string] // "": not sent
 	MaxCompletionTokens Value[int]    // 0: chosen per prompt
 
-	Price      *Price         // nil: the list price of the model, if there is one
+	Price      Price          // the list price of the model, if there is one, where it is not Given
 	MaxCostUSD Value[float64] // most that may be spent on its requests; no limit where it is not Set
 }
 
 // Price is what an evaluator costs where that is not the list price, in US
 // dollars per million tokens.
 type Price struct {
-	Range         Range
 	Input, Output Value[float64]
 	BatchDiscount Value[float64] // taken off in batches, 0 to 1
 }
+
+// Given reports whether the study says what the evaluator costs.
+func (p Price) Given() bool { return p.Input.Set && p.Output.Set }
 
 // Titles asks an evaluator to name clusters.
 type Titles struct {

@@ -62,9 +62,11 @@ func (t *await) RunGroup(ctx context.Context, jobs []*graph.Job) error {
 	}
 	own := make([][]string, len(jobs)) // request keys
 	for i, job := range jobs {
-		if own[i], err = t.office.keys(job); err != nil {
+		f, err := t.office.asked(job)
+		if err != nil {
 			return err
 		}
+		own[i] = f.keys
 	}
 	all, err := t.requests(ctx, e, jobs, own)
 	if err != nil {
@@ -211,9 +213,13 @@ func waitNote(own, all batch.Progress) string {
 
 // collect writes the answers of one request file.
 func (t *await) collect(ctx context.Context, job *graph.Job, e batch.Evaluator, keys []string) error {
-	failed, models := 0, map[string]bool{}
+	asked, err := t.office.asked(job)
+	if err != nil {
+		return err
+	}
+	failed, models, lengths := 0, map[string]bool{}, map[string]*length{}
 	var tokens batch.Usage
-	err := job.Write("answers", func(w io.Writer) error {
+	err = job.Write("answers", func(w io.Writer) error {
 		b := bufio.NewWriterSize(w, 1<<20)
 		enc := json.NewEncoder(b)
 		enc.SetEscapeHTML(false)
@@ -231,6 +237,14 @@ func (t *await) collect(ctx context.Context, job *graph.Job, e batch.Evaluator, 
 			}
 			tokens.Prompt += a.Usage.Prompt
 			tokens.Completion += a.Usage.Completion
+			if n := a.Usage.Completion; n > 0 {
+				task := asked.heads[i].Task
+				if lengths[task] == nil {
+					lengths[task] = &length{}
+				}
+				lengths[task].answers++
+				lengths[task].tokens += int64(n)
+			}
 			return enc.Encode(a)
 		})
 		if err == nil && next != len(keys) {
@@ -248,6 +262,10 @@ func (t *await) collect(ctx context.Context, job *graph.Job, e batch.Evaluator, 
 	job.Note("failed", fmt.Sprint(failed))
 	job.Note("prompt tokens", fmt.Sprint(tokens.Prompt))
 	job.Note("completion tokens", fmt.Sprint(tokens.Completion))
+	for task, l := range lengths {
+		job.Note(noteAnswers+task, fmt.Sprint(l.answers))
+		job.Note(noteCompletion+task, fmt.Sprint(l.tokens))
+	}
 	job.Note("answered by", strings.Join(sortedKeys(models), ", "))
 	return nil
 }

@@ -53,6 +53,7 @@ type material struct {
 	leftOut     int // of them, those that truncated = "drop" leaves out
 	sentences   int // before sentences without tokens of their own are skipped
 	chars       int
+	wording     wording
 	longest     int   // characters of the longest response
 	memory      int64 // bytes that a forward pass takes
 	least       int64 // bytes that it takes with its states in files
@@ -162,7 +163,12 @@ func inspectModel(ctx context.Context, study *studies.Study, m *studies.Model, l
 		}
 		mat.chars += len(r.Text)
 		mat.longest = max(mat.longest, len(r.Text))
-		mat.sentences += len(llm.Sentences(r.Text, r.Think.Start, r.Think.End, m.Dataset.MinWords.V))
+		spans := llm.Sentences(r.Text, r.Think.Start, r.Think.End, m.Dataset.MinWords.V)
+		mat.sentences += len(spans)
+		mat.wording.traces += r.Think.End - r.Think.Start
+		for i, s := range spans {
+			mat.wording.see(r.Text[s.Start:s.End], i == len(spans)/2) // responses are in random order
+		}
 	}
 	if mat.sentences == 0 {
 		diags = append(diags, study.Errorf(m.Dataset.File.Range, "No sentences",
@@ -185,6 +191,10 @@ func inspectActivations(study *studies.Study, a *studies.Activations) (*material
 		return nil, diags
 	}
 	mat := &material{label: a.Name, activations: a, id: modelID(a.Model.V), sentences: len(all), responses: len(tracesOf(all))}
+	for i, s := range all {
+		mat.wording.see(s.Text, i%(len(all)/sampleSentences+1) == 0)
+	}
+	mat.wording.traces = mat.wording.bytes
 	for _, f := range a.Files {
 		mat.layers = append(mat.layers, f.Layer)
 		rows, cols, err := linalg.MatrixFileShape(f.File.V)

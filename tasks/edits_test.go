@@ -14,6 +14,8 @@ study {
   name     = "s"
   protocol = "2025-07"
   seed     = 42
+  budget_usd = 10
+  on_complete = "https://hooks.example/a"
 }
 dataset "d" {
   file       = "responses.json"
@@ -85,6 +87,12 @@ evaluator "titler" {
   reasoning_effort      = "low"
   max_completion_tokens = 800
   mode                  = "batch"
+  max_cost_usd          = 7
+  price {
+    input          = 1
+    output         = 4
+    batch_discount = 0.125
+  }
 }
 evaluator "judge" {
   model       = "judge-1"
@@ -286,6 +294,12 @@ func edits(dir string) []edit {
 		{setting: "titles.auto.prompts", old: "example_categories   = 1", new: `prompts = "v0"`, refused: true},
 		{setting: "", old: `evaluation "main"`, new: `evaluation "second"`, changes: []string{report}},
 
+		{setting: "study.budget_usd", old: "budget_usd = 10", new: "budget_usd = 11"},
+		{setting: "study.on_complete", old: "https://hooks.example/a", new: "https://hooks.example/b"},
+		{setting: "evaluator.titler.max_cost_usd", old: "max_cost_usd          = 7", new: "max_cost_usd = 8"},
+		{setting: "evaluator.titler.price.input", old: "input          = 1", new: "input = 2"},
+		{setting: "evaluator.titler.price.output", old: "output         = 4", new: "output = 5"},
+		{setting: "evaluator.titler.price.batch_discount", old: "batch_discount = 0.125", new: "batch_discount = 0.5"},
 		{setting: "report.dir", old: `"out"`, new: `"elsewhere/out"`},
 		{setting: "report.figures", old: `["svg"]`, new: `["pdf"]`, changes: []string{report}},
 	}

@@ -1,7 +1,6 @@
 package tasks
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -22,6 +21,9 @@ import (
 // It changes when the judge would answer the same prompt differently.
 const lexicalModel = "lexical-1"
 
+// lexical is the provider of the offline judge.
+const lexical = "lexical"
+
 // Office is what the await tasks need of their surroundings: the ledger, the
 // network and, for lexical evaluators, the embedded Batch API server, started
 // when it is first needed. It is safe for concurrent use.
@@ -36,13 +38,15 @@ type Office struct {
 	lexical string // base URL of the embedded server, "" while it is not running
 	stop    func() error
 	batches map[string][]batch.BatchState // by group, as last seen
-	asked   map[cache.Digest][]string     // request keys by the content of their file
+	bills   []cache.Bill                  // as last seen
+	payer   Payer
+	files   map[cache.Digest]*askedFile // request files by their content
 }
 
 // NewOffice returns an office without a cache: graphs can be made with it, and
 // run once it is open.
 func NewOffice(getenv func(string) string) *Office {
-	return &Office{getenv: getenv, batches: map[string][]batch.BatchState{}, asked: map[cache.Digest][]string{}}
+	return &Office{getenv: getenv, batches: map[string][]batch.BatchState{}, files: map[cache.Digest]*askedFile{}}
 }
 
 // Open gives the office its cache. Close stops what it started.
@@ -75,6 +79,7 @@ func (o *Office) Batches() []cache.BatchState {
 			out = append(out, cache.BatchState{
 				ID: cmp.Or(b.ID, b.Intent), Evaluator: b.Evaluator, Status: b.Status, Requests: b.Requests,
 				Completed: b.Completed, Failed: b.Failed, Created: b.Created, Expires: b.Expires,
+				MostUSD: b.MostUSD, UsedUSD: b.UsedUSD,
 			})
 		}
 	}
@@ -91,116 +96,17 @@ func (o *Office) saw(ctx context.Context, group string, now []batch.BatchState) 
 	if err != nil {
 		all = now // what was seen this time is better than nothing
 	}
+	bills := o.readBills(ctx)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if bills != nil {
+		o.bills = bills
+	}
 	intents := map[string]bool{}
 	for _, b := range slices.Concat(o.batches[group], now) {
 		intents[b.Intent] = true
 	}
 	o.batches[group] = slices.DeleteFunc(all, func(b batch.BatchState) bool { return !intents[b.Intent] })
-}
-
-// keys are the request keys of a job's request file.
-func (o *Office) keys(job *graph.Job) ([]string, error) {
-	d, err := job.Digest("requests")
-	if err != nil {
-		return nil, err
-	}
-	return o.keysOf(d, func() (io.ReadCloser, error) { return job.Open("requests") })
-}
-
-// keysOf are the request keys of a request file, by its content: it is opened
-// only the first time.
-func (o *Office) keysOf(d cache.Digest, open func() (io.ReadCloser, error)) ([]string, error) {
-	o.mu.Lock()
-	known, ok := o.asked[d]
-	o.mu.Unlock()
-	if ok {
-		return known, nil
-	}
-	in, err := open()
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	type head struct {
-		Key string `json:"key"`
-	}
-	heads, err := readJSONL[head](in)
-	if err != nil {
-		return nil, fmt.Errorf("reading the request file %s: %w", d.Short(), err)
-	}
-	keys := make([]string, len(heads))
-	for i, h := range heads {
-		keys[i] = h.Key
-	}
-	o.mu.Lock()
-	o.asked[d] = keys
-	o.mu.Unlock()
-	return keys, nil
-}
-
-// Bill counts what a plan's await nodes would have sent, by destination: exactly
-// where the requests are written already, else at most. exact is false if any
-// count is an upper bound.
-func (o *Office) Bill(ctx context.Context, p *graph.Plan) (requests map[graph.Destination]int, exact bool, err error) {
-	requests, exact = map[graph.Destination]int{}, true
-	files := map[*graph.Node]*cache.Record{}
-	for _, s := range p.Steps {
-		if s.State == graph.Cached {
-			files[s.Node] = s.Record
-		}
-	}
-	counted := map[string]bool{} // a request that two nodes ask is paid once
-	for _, s := range p.Steps {
-		if s.Node.Dest == (graph.Destination{}) || s.State == graph.Cached {
-			continue
-		}
-		var keys []string
-		written := files[s.Node.Inputs[0].From]
-		if written != nil {
-			keys, err = o.written(written, s.Node.Inputs[0].Output)
-		}
-		if written == nil || err != nil { // a damaged file is written again
-			exact = false
-			for _, n := range s.Node.Demand {
-				requests[s.Node.Dest] += n
-			}
-			continue
-		}
-		unsent, err := o.desk.Unsent(ctx, keys)
-		if err != nil {
-			return nil, false, err
-		}
-		for k := range unsent {
-			if !counted[k] {
-				counted[k] = true
-				requests[s.Node.Dest]++
-			}
-		}
-	}
-	return requests, exact, nil
-}
-
-// written are the request keys of a recorded request file.
-func (o *Office) written(r *cache.Record, output string) ([]string, error) {
-	out, ok := r.Output(output)
-	if !ok {
-		return nil, fmt.Errorf("%s has no output %q", r.Address, output)
-	}
-	if out.Absent { // of a brief record
-		whole, err := o.store.Record(r.Key)
-		if err != nil || whole == nil {
-			return nil, cmp.Or(err, fmt.Errorf("%s: its record is gone", r.Address))
-		}
-		out, _ = whole.Output(output)
-	}
-	return o.keysOf(out.Digest, func() (io.ReadCloser, error) {
-		if out.Inline != nil {
-			return io.NopCloser(bytes.NewReader(out.Inline)), nil
-		}
-		return o.store.Blobs().Open(out.Digest)
-	})
 }
 
 // Resend gives up a batch, by its intent or its id: what it holds unanswered is
@@ -222,7 +128,8 @@ func (o *Office) Resend(ctx context.Context, id string) error {
 // address of the embedded server.
 func (o *Office) connect(ctx context.Context, e *studies.Evaluator) (batch.Evaluator, error) {
 	be := settings(e)
-	if e.Provider.V == "lexical" {
+	be.Account = o.account(e)
+	if e.Provider.V == lexical {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		if o.lexical == "" {
@@ -254,7 +161,7 @@ func settings(e *studies.Evaluator) batch.Evaluator {
 		t := e.Temperature.V
 		be.Temperature = &t
 	}
-	if e.Provider.V == "lexical" {
+	if e.Provider.V == lexical {
 		be.Model, be.BaseURL = lexicalModel, ""
 	}
 	return be
@@ -263,7 +170,7 @@ func settings(e *studies.Evaluator) batch.Evaluator {
 // destination is where an evaluator's text goes; none for the offline judge,
 // whose text stays in this process.
 func destination(e *studies.Evaluator) graph.Destination {
-	if e.Provider.V == "lexical" {
+	if e.Provider.V == lexical {
 		return graph.Destination{}
 	}
 	return graph.Destination{URL: e.BaseURL.V, KeyEnv: e.APIKeyEnv.V}

@@ -154,7 +154,7 @@ func (g *given) prep() preparation { return preparation{g.yes("center"), g.yes("
 
 // evaluator is one that makes the same requests. It cannot be asked.
 func (g *given) evaluator() *studies.Evaluator {
-	e := &studies.Evaluator{Model: g.word("evaluator model"), Provider: value("lexical")}
+	e := &studies.Evaluator{Model: g.word("evaluator model"), Provider: value(lexical)}
 	if p := g.word("evaluator provider").V; p != "lexical" {
 		e.Provider, e.BaseURL = value("openai"), value("https://"+p)
 	}

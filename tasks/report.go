@@ -47,16 +47,20 @@ func (t *report) Params() []cache.Line {
 	return p.lines
 }
 
-// shown are the study's settings without its paths: a study is the same on
-// another machine.
+// InReport reports whether a report shows the setting of a name: not those of
+// paths and of money, because a study is the same on another machine and for
+// less, and not those of grids, because the results say what was made.
+func InReport(name string) bool {
+	last := name[strings.LastIndexByte(name, '.')+1:]
+	return !strings.HasPrefix(name, "grid[") && !slices.Contains([]string{
+		"file", "dir", "sentences", "files", "mean", "source", "revision",
+		"budget_usd", "max_cost_usd", "input", "output", "batch_discount", "on_complete",
+	}, last)
+}
+
+// shown are the study's settings that a report shows.
 func (t *report) shown() []studies.Setting {
-	return slices.DeleteFunc(slices.Clone(t.study.Settings), func(s studies.Setting) bool {
-		if strings.HasPrefix(s.Name, "grid[") {
-			return true // the results say what was made, however grids asked for it
-		}
-		name := s.Name[strings.LastIndexByte(s.Name, '.')+1:]
-		return slices.Contains([]string{"file", "dir", "sentences", "files", "mean", "source", "revision"}, name)
-	})
+	return slices.DeleteFunc(slices.Clone(t.study.Settings), func(s studies.Setting) bool { return !InReport(s.Name) })
 }
 
 // settings are the shown settings as the page has them, without line numbers,
@@ -181,7 +185,7 @@ func (t *report) results(ctx context.Context, job *graph.Job, d *result.Data, da
 			d.Results = append(d.Results, result.Result{
 				Model: s.mat.label, Titles: s.titles.Name, Judge: s.judge.Name,
 				TitledBy: whoAnswers(s.titles.Evaluator), JudgedBy: whoAnswers(s.judge),
-				Lexical: s.titles.Evaluator.Provider.V == "lexical" || s.judge.Provider.V == "lexical",
+				Lexical: s.titles.Evaluator.Provider.V == lexical || s.judge.Provider.V == lexical,
 				R: judge.MethodResults{
 					ClusteringMethod: s.method, ModelID: s.mat.id, Layer: s.layer, ResultsByClusterSize: map[string]judge.SizeResult{},
 				},
@@ -208,7 +212,7 @@ func (t *report) results(ctx context.Context, job *graph.Job, d *result.Data, da
 }
 
 func whoAnswers(e *studies.Evaluator) string {
-	if e.Provider.V == "lexical" {
+	if e.Provider.V == lexical {
 		return "the lexical baseline"
 	}
 	return e.Model.V + " at " + settings(e).Host()

@@ -8,6 +8,7 @@ import (
 	"clusterflow/graph"
 	"clusterflow/internal/batch"
 	"clusterflow/internal/judge"
+	"clusterflow/internal/price"
 )
 
 // request is one line of a request file: what is sent, its request key, and
@@ -20,11 +21,12 @@ type request struct {
 	Cluster int             `json:"cluster"`
 	Other   int             `json:"other,omitempty"` // the second cluster of a similarity
 	Rows    []int           `json:"rows,omitempty"`
+	Tokens  int             `json:"tokens,omitempty"` // of the prompt; none for the offline judge, who costs nothing
 	Body    json.RawMessage `json:"body"`
 }
 
 // newRequest asks a prompt of an evaluator. A repetition asks again, for an
-// answer of its own.
+// answer of its own. The tokens of the prompt are counted unless r has them.
 func newRequest(e batch.Evaluator, p judge.Prompt, r request) request {
 	limit := p.MaxTokens
 	if batch.Reasoning(e.Model) {
@@ -34,6 +36,9 @@ func newRequest(e batch.Evaluator, p judge.Prompt, r request) request {
 		System: p.System, User: p.User, SchemaName: p.SchemaName, Schema: p.Schema, MaxTokens: limit, Repetition: r.Rep,
 	})
 	r.Key, r.Body = q.Key, q.Body
+	if r.Tokens == 0 && e.Provider != lexical {
+		r.Tokens, _ = price.Prompt(q.Body) // of our own making, so it can be read
+	}
 	return r
 }
 
@@ -104,12 +109,15 @@ func putRequests(job *graph.Job, rs []request) error {
 	if err := job.Write("requests", func(w io.Writer) error { return writeJSONL(w, rs) }); err != nil {
 		return err
 	}
-	count := map[string]int{}
+	sums := map[string]*Ask{}
 	for _, r := range rs {
-		count[r.Task]++
+		if sums[r.Task] == nil {
+			sums[r.Task] = &Ask{Task: r.Task}
+		}
+		sums[r.Task].count(r)
 	}
-	for task, n := range count {
-		job.Note("requests "+task, fmt.Sprint(n))
+	for _, a := range sums {
+		a.note(job)
 	}
 	return nil
 }

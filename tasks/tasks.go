@@ -52,9 +52,9 @@ var (
 	kindPCA          = Kind{"pca", "1", "principal components of a layer's rows"}
 	kindLinkage      = Kind{"linkage", "3", "the tree of an agglomerative clustering, for every size"}
 	kindTrain        = Kind{"train", "5", "fit one clustering"}
-	kindSubmitTitles = Kind{"submit-titles", "1", "write the requests that name the clusters"}
+	kindSubmitTitles = Kind{"submit-titles", "2", "write the requests that name the clusters"}
 	kindAwaitTitles  = Kind{"await-titles", "1", "collect the names"}
-	kindSubmitEval   = Kind{"submit-eval", "1", "write the requests that grade the clustering"}
+	kindSubmitEval   = Kind{"submit-eval", "2", "write the requests that grade the clustering"}
 	kindAwaitEval    = Kind{"await-eval", "1", "collect the grades"}
 	kindScore        = Kind{"score", "2", "compute every metric of one clustering"}
 	kindReport       = Kind{"report", "3", "result files, figures and the page"}

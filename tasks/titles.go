@@ -56,8 +56,10 @@ func (t *submitTitles) Run(ctx context.Context, job *graph.Job) error {
 		prompt := judge.TitlePrompt(judge.TitleInput{
 			Sentences: c.prompted(shown), Traces: traces, ExampleCategories: t.titles.ExampleCategories.V,
 		})
+		tokens := 0 // of the first, and then of all
 		for rep := range t.titles.Repetitions.V {
-			rs = append(rs, newRequest(e, prompt, request{Task: judge.TaskTitle, Rep: rep, Cluster: cluster, Rows: shown}))
+			r := newRequest(e, prompt, request{Task: judge.TaskTitle, Rep: rep, Cluster: cluster, Rows: shown, Tokens: tokens})
+			rs, tokens = append(rs, r), r.Tokens
 		}
 	}
 	return putRequests(job, rs)

@@ -2,10 +2,10 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -30,6 +30,7 @@ type applyFlags struct {
 	memory string
 	device deviceFlags
 	yes    bool
+	most   float64 // US dollars; -1: no limit
 	detach bool
 	json   bool
 	quiet  bool
@@ -68,6 +69,7 @@ func (a *app) applyCommand() *cobra.Command {
 	c.Flags().StringVar(&f.memory, "memory", "", "memory that tasks may take together, such as 16GB (default: four fifths of the machine's)")
 	f.device.add(c)
 	c.Flags().BoolVar(&f.yes, "yes", false, "send requests to the hosts that the plan names without asking")
+	c.Flags().Float64Var(&f.most, "max-cost", -1, "send nothing more once this apply could cost so many US `dollars`")
 	c.Flags().BoolVar(&f.afterLoss, "accept-lost-ledger", false, "buy answers although the ledger of earlier ones was lost")
 	c.Flags().BoolVar(&f.detach, "detach", false, "return as soon as only batches are being waited for (exit code 3)")
 	c.Flags().BoolVar(&f.keepGoing, "keep-going", true, "after a failure go on with what does not depend on it; =false starts nothing more")
@@ -83,6 +85,10 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 		return fmt.Errorf("--jobs %d: at least 1", f.jobs)
 	}
 	memory, err := memoryLimit(f.memory)
+	if err != nil {
+		return err
+	}
+	most, err := f.maxCost()
 	if err != nil {
 		return err
 	}
@@ -105,6 +111,7 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 	past := cache.Past{StudyID: id, Study: compiled.Study.Name.V, File: study, Flags: f.given, Started: a.now()}
 	defer func() { a.keepPast(dir, past, sum, err) }()
 	office.Open(store, batch.DeskOptions{})
+	office.SetPayer(tasks.Payer{StudyID: id, Study: compiled.Study, MaxCost: most, Since: a.now()})
 	if f.saved != nil {
 		office.SetCeiling(f.saved.Limits())
 	}
@@ -117,6 +124,7 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 	if err != nil {
 		return err
 	}
+	p.maxCost = most
 	a.keepKilled(dir, p.known, p.Last)
 	if run := p.Last; run != nil && currentState(run) == "waiting" { // it has lent us the cache between two polls
 		return fmt.Errorf("%s is being applied by process %d on %s since %s, which waits for batches; interrupt that one first, or follow it with: clusterflow status --watch %s",
@@ -144,6 +152,9 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 	page := ""
 	if err == nil {
 		page, err = a.publish(p, store, sum)
+	}
+	if bills := office.Bills(); bills != nil && !f.json {
+		defer writeBills(a.out, bills)
 	}
 	return a.finish(p, sum, page, err, f)
 }
@@ -176,10 +187,10 @@ func (a *app) execute(ctx context.Context, p *planned, store *cache.Store, offic
 	left := newTimeLeft(p, f.jobs, a.now)
 	show := a.newDisplay(f, p, left)
 	x := graph.Executor{
-		Store: store, Threads: f.jobs, Memory: memory, Detach: f.detach, Batches: office.Batches, Idle: office.Close,
+		Store: store, Threads: f.jobs, Memory: memory, Detach: f.detach, Batches: office.Batches, Bills: office.Bills, Idle: office.Close,
 		FailFast: !f.keepGoing, Left: left.left,
 		Notify: func(e graph.Event) { left.event(e); show.event(e) },
-		Run:    cache.Run{StudyID: studyID(study, p.cacheDir), Study: p.compiled.Study.Name.V, File: study, Owner: store.Owner()},
+		Run:    cache.Run{StudyID: studyID(study, p.cacheDir), Study: p.compiled.Study.Name.V, File: study, Owner: store.Owner(), Bills: p.bills()},
 	}
 	if f.saved != nil {
 		x.Permit = f.saved.Permit()
@@ -249,23 +260,19 @@ func (a *app) publish(p *planned, store *cache.Store, sum *graph.Summary) (strin
 // confirm asks before text leaves the machine. What is already answered, or in
 // a batch, is not sent again and not counted.
 func (a *app) confirm(ctx context.Context, p *planned, office *tasks.Office, store *cache.Store, f *applyFlags) error {
-	bill, exact, err := office.Bill(ctx, p.Plan)
+	asks, err := office.Bill(ctx, p.compiled, p.Plan, p.known.Record, p.pastAnswers())
+	if err != nil || len(asks) == 0 {
+		return err
+	}
+	bills, err := office.ReadBills(ctx)
 	if err != nil {
 		return err
 	}
-	var lines []string
-	for to, n := range bill {
-		if n > 0 {
-			most := "up to "
-			if exact {
-				most = ""
-			}
-			lines = append(lines, fmt.Sprintf("  %s%s requests to %s, paid with the key in $%s", most, thousands(n), to.URL, cmp.Or(to.KeyEnv, "?")))
-		}
+	m := newMoney(asks, bills, p.payer())
+	if err := m.refusal(); err != nil {
+		return err
 	}
-	if len(lines) == 0 {
-		return nil
-	}
+	lines := m.byDestination()
 	slices.Sort(lines)
 	text := strings.Join(lines, "\n")
 	lost, err := store.LedgerLost()
@@ -305,6 +312,17 @@ func (a *app) confirm(ctx context.Context, p *planned, office *tasks.Office, sto
 func isTerminal(f *os.File) bool {
 	tty, _ := terminal(f)
 	return tty
+}
+
+// maxCost reads --max-cost; nil is no limit.
+func (f *applyFlags) maxCost() (*float64, error) {
+	switch {
+	case f.most == -1:
+		return nil, nil
+	case f.most >= 0 && !math.IsInf(f.most, 0):
+		return &f.most, nil
+	}
+	return nil, fmt.Errorf("--max-cost %g: give a sum in US dollars of at least 0", f.most)
 }
 
 // memoryLimit reads --memory; by default four fifths of the machine's.

@@ -322,13 +322,13 @@ func compareSides(left, right *side) *comparison {
 }
 
 // compareSettings lists the parameters that differ. A report does not keep
-// where files lie and how grids are written, so against it they are passed over.
+// all of them, so against it the others are passed over.
 func (d *comparison) compareSettings() {
 	report := d.A.What == "last run"
 	for _, name := range unionKeys(d.A.settings, d.B.settings) {
 		x, inA := d.A.settings[name]
 		y, inB := d.B.settings[name]
-		if inA && inB && x.value == y.value || report && !inA && notInReport(name) {
+		if inA && inB && x.value == y.value || report && !inA && !tasks.InReport(name) {
 			continue
 		}
 		p := parameterDiff{Name: name, OriginA: x.origin, OriginB: y.origin}
@@ -340,11 +340,6 @@ func (d *comparison) compareSettings() {
 		}
 		d.Parameters = append(d.Parameters, p)
 	}
-}
-
-func notInReport(name string) bool {
-	last := name[strings.LastIndexByte(name, '.')+1:]
-	return strings.HasPrefix(name, "grid[") || slices.Contains([]string{"file", "dir", "sentences", "files", "mean", "source"}, last)
 }
 
 func unionKeys[V any](a, b map[string]V) []string {

@@ -73,6 +73,11 @@ type planned struct {
 	cacheDir  string
 	left      []*graph.Node // left out by --exclude
 	disk      diskSpace
+
+	id      string   // of the study in the cache
+	maxCost *float64 // of this apply
+	cost    *money
+	answers tasks.Answered
 }
 
 // showPlan makes a plan and prints it.
@@ -131,7 +136,7 @@ func (a *app) planWith(ctx context.Context, c *tasks.Compiled, known *cache.Read
 	if err := p.Force(sel.force); err != nil {
 		return nil, fmt.Errorf("--force: %w", err)
 	}
-	return &planned{p, c, measure(known, p), known, dir, left, a.space(p, dir)}, nil
+	return &planned{Plan: p, compiled: c, durations: measure(known, p), known: known, cacheDir: dir, left: left, disk: a.space(p, dir), id: id}, nil
 }
 
 // nodes are the selected nodes of a graph, and those that --exclude left out of

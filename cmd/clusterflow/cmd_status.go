@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"clusterflow/cache"
+	"clusterflow/internal/price"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -197,8 +198,15 @@ func writeBatches(w io.Writer, run *cache.Run, now time.Time) {
 		if !b.Expires.IsZero() && b.Status != "completed" {
 			line += ", expires " + b.Expires.Local().Format("2006-01-02 15:04")
 		}
+		switch {
+		case b.UsedUSD > 0:
+			line += ", " + price.Dollars(b.UsedUSD)
+		case b.MostUSD > 0:
+			line += ", at most " + price.Dollars(b.MostUSD)
+		}
 		fmt.Fprintf(w, "%s  (%s)\n", line, cmp.Or(b.Evaluator, "?"))
 	}
+	writeBills(w, run.Bills)
 }
 
 // writeStatusJSON writes the run file's content with the state as of now.

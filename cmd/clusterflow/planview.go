@@ -78,6 +78,14 @@ func (v *planView) write(w io.Writer, p *planned, color bool, remark string) err
 		stages(&b, p)
 	}
 	v.list(&b, p, paint)
+	if !v.quietAboutMoney(p) {
+		for i, text := range p.money().warnings(p) {
+			if i == 0 {
+				b.WriteByte('\n')
+			}
+			fmt.Fprintln(&b, paint.paint("33", text))
+		}
+	}
 	if text := p.disk.warning(); text != "" {
 		fmt.Fprintf(&b, "\n%s %s\n", paint.paint("33", "warning:"), text)
 	}
@@ -87,6 +95,9 @@ func (v *planView) write(w io.Writer, p *planned, color bool, remark string) err
 	_, err := io.WriteString(w, b.String())
 	return err
 }
+
+// quietAboutMoney reports whether a plan asks nobody outside.
+func (v *planView) quietAboutMoney(p *planned) bool { return v.free(p) == "" }
 
 // free says how to run what costs nothing, where something costs.
 func (v *planView) free(p *planned) string {
@@ -154,7 +165,8 @@ type stage struct {
 	kinds   map[string]int
 	methods map[string]int
 	layers  map[string]map[string]bool // by model
-	demand  map[string]map[string]int  // by destination, by task
+	offline map[string]int             // requests to the offline judge, by task
+	asks    bool                       // it asks somebody
 	memory  int64
 	disk    int64
 	time    time.Duration
@@ -175,7 +187,7 @@ func stages(b *strings.Builder, p *planned) {
 		st := all[s.Node.Stage]
 		if st == nil {
 			st = &stage{
-				kinds: map[string]int{}, methods: map[string]int{}, layers: map[string]map[string]bool{}, demand: map[string]map[string]int{},
+				kinds: map[string]int{}, methods: map[string]int{}, layers: map[string]map[string]bool{}, offline: map[string]int{},
 				kept: map[string]int{}, of: map[string]int{}, rounded: map[string]string{},
 			}
 			all[s.Node.Stage] = st
@@ -234,12 +246,11 @@ func (st *stage) add(s *graph.Step, d *durations) {
 	}
 	st.memory = max(st.memory, n.Need.Memory)
 	st.disk += n.Disk
+	st.asks = st.asks || len(n.Demand) > 0
 	for task, k := range n.Demand {
-		to := cmp.Or(n.Dest.URL, "offline judge")
-		if st.demand[to] == nil {
-			st.demand[to] = map[string]int{}
+		if n.Dest == (graph.Destination{}) {
+			st.offline[task] += k
 		}
-		st.demand[to][task] += k
 	}
 	if t, ok := d.of(s); ok {
 		st.time += t
@@ -277,7 +288,7 @@ func (st *stage) lines(name string, p *planned) []string {
 		}
 		what = append(what, count(st.kinds["train"], "fit", "fits")+": "+strings.Join(methods, " · "))
 	case tasks.StageJudge:
-		return st.judgeLines()
+		return append(st.judgeLines(), p.money().lines()...)
 	case tasks.StageReport:
 		return []string{"→ " + p.compiled.Study.Report.Dir.V}
 	default:
@@ -306,15 +317,14 @@ func (st *stage) lines(name string, p *planned) []string {
 	return []string{line}
 }
 
-// judgeLines lists the requests by task and host.
+// judgeLines lists the requests to the offline judge by task, or says that
+// nobody is asked.
 func (st *stage) judgeLines() []string {
 	var out []string
-	for _, to := range slices.Sorted(maps.Keys(st.demand)) {
-		for _, task := range slices.Sorted(maps.Keys(st.demand[to])) {
-			out = append(out, fmt.Sprintf("%-13s %-28s %9s requests at most", task, to, thousands(st.demand[to][task])))
-		}
+	for _, task := range slices.Sorted(maps.Keys(st.offline)) {
+		out = append(out, fmt.Sprintf("%-13s %-28s %9s requests at most", task, "offline judge", thousands(st.offline[task])))
 	}
-	if len(out) == 0 {
+	if !st.asks {
 		kinds := []string{}
 		for _, k := range slices.Sorted(maps.Keys(st.kinds)) {
 			kinds = append(kinds, thousands(st.kinds[k])+" "+k)

@@ -37,7 +37,7 @@ type Bill struct {
 	Model     string  `json:"model"`
 	Requests  int     `json:"requests"`  // sent
 	Answered  int     `json:"answered"`  // with a usable result
-	Estimate  int64   `json:"estimate"`  // prompt tokens of the answered files, as counted before they were sent
+	Counted   int64   `json:"counted"`   // prompt tokens of the answered files, before they were sent
 	Used      Usage   `json:"used"`      // as the server counted them
 	SpentUSD  float64 `json:"spent_usd"` // by Used
 	FlightUSD float64 `json:"in_flight_usd"`
@@ -92,7 +92,7 @@ func (d *Desk) Bills(ctx context.Context, study string) ([]Bill, error) {
 		b.FlightUSD += flight
 		if in.Settled {
 			b.Answered += in.Answered
-			b.Estimate += in.Prompt
+			b.Counted += in.Prompt
 			b.MostUSD += in.MostUSD
 			b.Used.Prompt += in.Used.Prompt
 			b.Used.Completion += in.Used.Completion

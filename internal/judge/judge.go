@@ -15,6 +15,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -31,6 +32,9 @@ const (
 	TaskFit          = "fit"
 	TaskSimilarity   = "similarity"
 )
+
+// Tasks lists them.
+var Tasks = []string{TaskTitle, TaskAccuracy, TaskCompleteness, TaskFit, TaskSimilarity}
 
 // Sentence is one sentence of a prompt. ID is local to the prompt.
 type Sentence struct {
@@ -124,8 +128,7 @@ func ReadData(user string) (Data, error) {
 	if err := json.Unmarshal([]byte(strings.Join(block, "\n")), &d); err != nil {
 		return Data{}, fmt.Errorf("reading the data of a prompt: %w", err)
 	}
-	switch d.Task {
-	case TaskTitle, TaskAccuracy, TaskCompleteness, TaskFit, TaskSimilarity:
+	if slices.Contains(Tasks, d.Task) {
 		return d, nil
 	}
 	return Data{}, fmt.Errorf("reading the data of a prompt: unknown task %q", d.Task)
