@@ -196,6 +196,41 @@ func (m *money) warnings(p *planned) []string {
 	return out
 }
 
+// costJSON is the money of plan --json.
+type costJSON struct {
+	ExpectedUSD float64      `json:"expected_usd"`
+	MostUSD     float64      `json:"most_usd"`
+	Asks        []askJSON    `json:"asks"`
+	Bills       []cache.Bill `json:"bills,omitempty"`
+	Warnings    []string     `json:"warnings,omitempty"`
+}
+
+type askJSON struct {
+	Evaluator      string   `json:"evaluator"`
+	Model          string   `json:"model"`
+	URL            string   `json:"url"`
+	Task           string   `json:"task"`
+	Requests       int      `json:"requests"`
+	PromptTokens   int64    `json:"prompt_tokens"`
+	ExpectedTokens int64    `json:"expected_completion_tokens"`
+	MostTokens     int64    `json:"most_completion_tokens"`
+	Exact          bool     `json:"exact"`
+	ExpectedUSD    *float64 `json:"expected_usd"` // null where nobody knows the price
+}
+
+func (m *money) json(p *planned) *costJSON {
+	out := &costJSON{ExpectedUSD: m.expected, MostUSD: m.most, Asks: make([]askJSON, len(m.asks)), Bills: m.bills, Warnings: m.warnings(p)}
+	for i, a := range m.asks {
+		out.Asks[i] = askJSON{
+			a.Evaluator.Name, a.Evaluator.Model.V, a.Evaluator.BaseURL.V, a.Task, a.Requests, a.Prompt, a.Expected, a.Most, a.Exact, nil,
+		}
+		if usd, _, ok := a.USD(); ok {
+			out.Asks[i].ExpectedUSD = &usd
+		}
+	}
+	return out
+}
+
 // tokens writes a number of tokens briefly: 950, 12k, 450M.
 func tokens(n int64) string {
 	switch {

@@ -428,6 +428,7 @@ type planJSON struct {
 	Protocol string              `json:"protocol"`
 	Seed     int64               `json:"seed"`
 	Counts   map[graph.State]int `json:"counts"`
+	Cost     *costJSON           `json:"cost,omitempty"` // of requests to somebody outside
 	Nodes    []nodeJSON          `json:"nodes"`
 }
 
@@ -452,6 +453,9 @@ func writePlanJSON(w io.Writer, p *planned) error {
 	out := planJSON{
 		Study: s.Name.V, File: s.File, Protocol: s.Protocol.V, Seed: s.Seed.V, Counts: p.Count(),
 		Nodes: make([]nodeJSON, len(p.Steps)),
+	}
+	if m := p.money(); len(m.asks) > 0 || len(m.bills) > 0 {
+		out.Cost = m.json(p)
 	}
 	for i, st := range p.Steps {
 		n := nodeJSON{
