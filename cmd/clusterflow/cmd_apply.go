@@ -153,9 +153,13 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 	if err == nil {
 		page, err = a.publish(p, store, sum)
 	}
-	if bills := office.Bills(); bills != nil && !f.json {
+	bills := office.Bills()
+	if bills == nil {
+		bills = p.bills() // nobody was asked
+	} else if !f.json {
 		defer writeBills(a.out, bills)
 	}
+	defer a.tell(ctx, p, sum, page, bills)
 	return a.finish(p, sum, page, err, f)
 }
 

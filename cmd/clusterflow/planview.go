@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -290,7 +291,11 @@ func (st *stage) lines(name string, p *planned) []string {
 	case tasks.StageJudge:
 		return append(st.judgeLines(), p.money().lines()...)
 	case tasks.StageReport:
-		return []string{"→ " + p.compiled.Study.Report.Dir.V}
+		out := []string{"→ " + p.compiled.Study.Report.Dir.V}
+		if u, err := url.Parse(p.compiled.Study.OnComplete.V); err == nil && u.Host != "" {
+			out = append(out, "tells "+u.Host+" when the study is done or has failed (names and numbers, no text)")
+		}
+		return out
 	default:
 		for _, k := range slices.Sorted(maps.Keys(st.kinds)) {
 			what = append(what, thousands(st.kinds[k])+" "+k)
