@@ -304,6 +304,9 @@ func (r *run) take(ctx context.Context, first settlement) {
 				it.phase = waiting
 				r.publish(it, "waiting", Event{Until: it.until, Progress: Progress{Note: it.note}})
 			}
+		case errors.Is(s.err, ErrLeft):
+			it.phase = idle
+			r.publish(it, "pending", Event{})
 		case r.remake(it, s.err):
 		default:
 			r.fail(it, s.err)

@@ -395,6 +395,24 @@ func TestWaitingHoldsNothingAndIsAskedAgain(t *testing.T) {
 	}
 }
 
+func TestANodeThatIsLeftIsNeitherDoneNorFailed(t *testing.T) {
+	b, l := newBench(t), &log{}
+	left := &step{kind: "ask", log: l, fail: fmt.Errorf("%w: enough for now", graph.ErrLeft)}
+	ask := node("ask", left)
+	after, other := node("after", &step{kind: "first", log: l}, ask), node("other", &step{kind: "first", log: l})
+	b.x.FailFast = true // it is no failure
+	if sum := b.apply(ask, after, other); sum.Ran != 1 || sum.Pending != 2 || sum.Failed+sum.Blocked+sum.Waiting != 0 {
+		t.Errorf("summary %+v", sum)
+	}
+	if got, want := states(b.plan(ask, after, other)), "ask new new\nafter new new\nother cached"; got != want {
+		t.Errorf("plan %q, want %q", got, want)
+	}
+	left.fail = nil
+	if sum := b.apply(ask, after, other); sum.Ran != 2 || sum.Cached != 1 {
+		t.Errorf("summary %+v", sum)
+	}
+}
+
 func TestThreadsAndMemoryAreNeverOversubscribed(t *testing.T) {
 	b, l := newBench(t), &log{pause: 2 * time.Millisecond}
 	b.x.Threads, b.x.Memory = 8, 100

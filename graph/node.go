@@ -301,5 +301,9 @@ type WaitError struct {
 func (e *WaitError) Error() string { return "waiting: " + e.Note }
 func (e *WaitError) Unwrap() error { return ErrWait }
 
+// ErrLeft is what a task wraps that leaves its node to a later run: neither done
+// nor failed.
+var ErrLeft = errors.New("left to a later run")
+
 // WaitUntil is the error with which a task hands its node back until t.
 func WaitUntil(t time.Time, note string) error { return &WaitError{t, note} }

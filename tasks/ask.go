@@ -45,7 +45,7 @@ func (a *Ask) add(b Ask) {
 // dollars; false where nobody knows the price.
 func (a Ask) USD() (expected, most float64, ok bool) {
 	p, ok := PriceOf(a.Evaluator)
-	return p.Of(a.Prompt, a.Expected, inBatches(a.Evaluator)), p.Of(a.Prompt, a.Most, inBatches(a.Evaluator)), ok
+	return p.Of(a.Prompt, a.Expected, InBatches(a.Evaluator)), p.Of(a.Prompt, a.Most, InBatches(a.Evaluator)), ok
 }
 
 // PriceOf is what an evaluator costs: what the study says, nothing for the
@@ -61,8 +61,8 @@ func PriceOf(e *studies.Evaluator) (price.Price, bool) {
 	return price.Of(e.Model.V)
 }
 
-// inBatches reports whether an evaluator is paid at the price of batches.
-func inBatches(e *studies.Evaluator) bool { return true }
+// InBatches reports whether an evaluator is paid at the price of batches.
+func InBatches(e *studies.Evaluator) bool { return true }
 
 // Names of notes in the records of submit and await nodes, before the task.
 const (

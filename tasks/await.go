@@ -61,12 +61,22 @@ func (t *await) RunGroup(ctx context.Context, jobs []*graph.Job) error {
 		return err
 	}
 	own := make([][]string, len(jobs)) // request keys
+	left := make([]bool, len(jobs))    // whether a pilot leaves some of them out
 	for i, job := range jobs {
 		f, err := t.office.asked(job)
 		if err != nil {
 			return err
 		}
 		own[i] = f.keys
+		if t.office.pilot != nil && job.Node.Dest != (graph.Destination{}) {
+			unsent, err := t.office.desk.Unsent(ctx, f.keys)
+			if err != nil {
+				return err
+			}
+			if own[i], left[i], err = t.office.pilot.cut(job, t.evaluator, f, unsent); err != nil {
+				return err
+			}
+		}
 	}
 	all, err := t.requests(ctx, e, jobs, own)
 	if err != nil {
@@ -82,6 +92,10 @@ func (t *await) RunGroup(ctx context.Context, jobs []*graph.Job) error {
 		}
 		job.Progress(graph.Progress{Done: int64(p.Answered + p.Failed), Total: int64(p.Total), Unit: "answers"})
 		if p.InBatch+p.Unsent == 0 {
+			if left[i] {
+				job.Fail(fmt.Errorf("%w: the pilot has its answers", graph.ErrLeft))
+				continue
+			}
 			if t.collected(ctx, job, e, own[i]) {
 				ended = append(ended, job)
 			}

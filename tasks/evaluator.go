@@ -40,6 +40,7 @@ type Office struct {
 	batches map[string][]batch.BatchState // by group, as last seen
 	bills   []cache.Bill                  // as last seen
 	payer   Payer
+	pilot   *pilot                      // nil: everything is sent
 	files   map[cache.Digest]*askedFile // request files by their content
 }
 

@@ -30,7 +30,7 @@ func (o *Office) account(e *studies.Evaluator) batch.Account {
 	if !ok || p.Input == 0 && p.Output == 0 {
 		return a
 	}
-	a.Cost = func(prompt, completion int64) float64 { return p.Of(prompt, completion, inBatches(e)) }
+	a.Cost = func(prompt, completion int64) float64 { return p.Of(prompt, completion, InBatches(e)) }
 	a.Limits = o.payer.limits(e)
 	return a
 }

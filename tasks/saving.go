@@ -46,7 +46,7 @@ func (c *Compiled) Savings(p *graph.Plan, asks []Ask, record func(cache.Digest) 
 		for _, a := range asks {
 			if a.Evaluator == e {
 				x, _, _ := a.USD()
-				now, then = now+x, then+cheaper.Of(a.Prompt, a.Expected, inBatches(e))
+				now, then = now+x, then+cheaper.Of(a.Prompt, a.Expected, InBatches(e))
 			}
 		}
 		add(now-then, `evaluator %q { model = %q }`, e.Name, model)

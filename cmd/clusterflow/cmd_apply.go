@@ -31,6 +31,7 @@ type applyFlags struct {
 	device deviceFlags
 	yes    bool
 	most   float64 // US dollars; -1: no limit
+	pilot  int     // requests of each kind; 0: all
 	detach bool
 	json   bool
 	quiet  bool
@@ -70,6 +71,7 @@ func (a *app) applyCommand() *cobra.Command {
 	f.device.add(c)
 	c.Flags().BoolVar(&f.yes, "yes", false, "send requests to the hosts that the plan names without asking")
 	c.Flags().Float64Var(&f.most, "max-cost", -1, "send nothing more once this apply could cost so many US `dollars`")
+	c.Flags().IntVar(&f.pilot, "pilot", 0, "send only so many `requests` of each kind, of the smallest clustering; show the answers and what the rest costs")
 	c.Flags().BoolVar(&f.afterLoss, "accept-lost-ledger", false, "buy answers although the ledger of earlier ones was lost")
 	c.Flags().BoolVar(&f.detach, "detach", false, "return as soon as only batches are being waited for (exit code 3)")
 	c.Flags().BoolVar(&f.keepGoing, "keep-going", true, "after a failure go on with what does not depend on it; =false starts nothing more")
@@ -93,6 +95,9 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 		return err
 	}
 	if err := f.device.check(); err != nil {
+		return err
+	}
+	if err := f.checkPilot(); err != nil {
 		return err
 	}
 	office := tasks.NewOffice(a.getenv)
@@ -123,6 +128,12 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 	}
 	if err != nil {
 		return err
+	}
+	if f.pilot > 0 {
+		if p, err = a.planPilot(ctx, p, store, f); p == nil || err != nil {
+			return err
+		}
+		office.SetPilot(f.pilot)
 	}
 	p.maxCost = most
 	a.keepKilled(dir, p.known, p.Last)
@@ -158,6 +169,9 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 		bills = p.bills() // nobody was asked
 	} else if !f.json {
 		defer writeBills(a.out, bills)
+	}
+	if f.pilot > 0 && err == nil {
+		return a.afterPilot(ctx, p, sum, store, office, f)
 	}
 	defer a.tell(ctx, p, sum, page, bills)
 	return a.finish(p, sum, page, err, f)
@@ -267,6 +281,9 @@ func (a *app) confirm(ctx context.Context, p *planned, office *tasks.Office, sto
 	asks, err := office.Bill(ctx, p.compiled, p.Plan, p.known.Record, p.pastAnswers())
 	if err != nil || len(asks) == 0 {
 		return err
+	}
+	if f.pilot > 0 {
+		asks = tasks.Limited(asks, f.pilot)
 	}
 	bills, err := office.ReadBills(ctx)
 	if err != nil {

@@ -76,6 +76,7 @@ type planned struct {
 
 	id      string   // of the study in the cache
 	maxCost *float64 // of this apply
+	pilot   int      // requests of each kind; 0: all
 	cost    *money
 	answers tasks.Answered
 }

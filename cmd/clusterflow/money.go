@@ -249,7 +249,11 @@ func tokens(n int64) string {
 // money is what the plan's nodes will ask, by what a reader can know.
 func (p *planned) money() *money {
 	if p.cost == nil {
-		p.cost = newMoney(p.compiled.Asks(p.Plan, p.known.Record, p.pastAnswers()), p.bills(), p.payer())
+		asks := p.compiled.Asks(p.Plan, p.known.Record, p.pastAnswers())
+		if p.pilot > 0 {
+			asks = tasks.Limited(asks, p.pilot)
+		}
+		p.cost = newMoney(asks, p.bills(), p.payer())
 	}
 	return p.cost
 }
