@@ -39,6 +39,7 @@ type wireRecord struct {
 	Host     string            `json:"h,omitempty"`
 	Backend  string            `json:"u,omitempty"`
 	Info     map[string]string `json:"i,omitempty"`
+	Why      string            `json:"w,omitempty"` // withdrawn
 }
 
 type wireOutput struct {
@@ -54,7 +55,7 @@ func encodeRecord(r *Record) ([]byte, error) {
 	w := wireRecord{
 		Address: r.Address, Kind: r.Kind,
 		Started: wireTime(r.Started), Finished: wireTime(r.Finished),
-		Host: r.Host, Backend: r.Backend, Info: r.Info,
+		Host: r.Host, Backend: r.Backend, Info: r.Info, Why: r.Withdrawn,
 	}
 	for _, l := range r.Lines {
 		f := []string{l.Label, l.Value}
@@ -131,7 +132,7 @@ func decodeRecord(line []byte) (*Record, error) {
 	r := &Record{
 		Key: key, Address: w.Address, Kind: w.Kind,
 		Started: recordTime(w.Started), Finished: recordTime(w.Finished),
-		Host: w.Host, Backend: w.Backend, Info: w.Info,
+		Host: w.Host, Backend: w.Backend, Info: w.Info, Withdrawn: w.Why,
 	}
 	if len(w.Lines) > 0 {
 		r.Lines = make([]Line, len(w.Lines))

@@ -24,13 +24,18 @@ import (
 //	u32     number of names, then each: u16 length, bytes
 //	u32     number of entries, then each, the later of two with one key counting:
 //	        key[32]  i64 offset  u32 length  i64 started  i64 finished
-//	        u32 kind  u16 outputs, then each: u32 name  digest[32]  i64 size  u8 inline
+//	        u32 kind  u8 withdrawn  u16 outputs, then each: u32 name  digest[32]
+//	        i64 size  u8 inline
 //
 // Integers are little-endian, kind and name numbers of names.
-const indexHeader = "clusterflow index 1 "
+const indexHeader = "clusterflow index 2 "
+
+// withdrawnBrief stands in a brief record for the reason, which only the whole
+// record has.
+const withdrawnBrief = "withdrawn"
 
 const (
-	indexEntry  = 32 + 8 + 4 + 8 + 8 + 4 + 2
+	indexEntry  = 32 + 8 + 4 + 8 + 8 + 4 + 1 + 2
 	indexOutput = 4 + 32 + 8 + 1
 )
 
@@ -113,6 +118,11 @@ func (x *recordIndex) add(r *Record, at span) {
 	b = le.AppendUint64(b, uint64(wireTime(r.Started)))
 	b = le.AppendUint64(b, uint64(wireTime(r.Finished)))
 	b = le.AppendUint32(b, x.name(r.Kind))
+	withdrawn := byte(0)
+	if r.Withdrawn != "" {
+		withdrawn = 1
+	}
+	b = append(b, withdrawn)
 	b = le.AppendUint16(b, uint16(len(r.Outputs)))
 	for _, o := range r.Outputs {
 		b = le.AppendUint32(b, x.name(o.Name))
@@ -141,7 +151,10 @@ func (x *recordIndex) brief(at int) *Record {
 	r := &Record{
 		Key: Digest(e[:32]), Kind: x.names[le.Uint32(e[60:])], Brief: true,
 		Started: recordTime(int64(le.Uint64(e[44:]))), Finished: recordTime(int64(le.Uint64(e[52:]))),
-		Outputs: make([]Output, le.Uint16(e[64:])),
+		Outputs: make([]Output, le.Uint16(e[65:])),
+	}
+	if e[64] == 1 {
+		r.Withdrawn = withdrawnBrief
 	}
 	e = e[indexEntry:]
 	for i := range r.Outputs {
@@ -225,7 +238,7 @@ func (x *recordIndex) check(at int) (end int, err error) {
 	if len(e) < indexEntry || le.Uint32(e[60:]) >= uint32(len(x.names)) {
 		return 0, errIndex
 	}
-	n := int(le.Uint16(e[64:]))
+	n := int(le.Uint16(e[65:]))
 	if len(e) < indexEntry+n*indexOutput {
 		return 0, errIndex
 	}

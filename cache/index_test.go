@@ -128,3 +128,46 @@ func FuzzDecodeIndex(f *testing.F) {
 		}
 	})
 }
+
+// A record that was withdrawn says so to every reader, until another takes its
+// place.
+func TestWithdraw(t *testing.T) {
+	dir := t.TempDir()
+	small := []byte("x")
+	rec := &Record{Key: Sum(small), Kind: "k", Outputs: []Output{{Name: "o", Digest: Sum(small), Size: 1, Inline: small}}}
+	check := func(what, why string) {
+		t.Helper()
+		r, err := OpenReader(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		whole, _ := r.Record(rec.Key)
+		brief, _ := r.Brief(rec.Key)
+		if whole == nil || brief == nil || whole.Withdrawn != why || (brief.Withdrawn != "") != (why != "") || len(whole.Outputs) != 1 || len(brief.Outputs) != 1 {
+			t.Errorf("%s: %+v and, briefly, %+v", what, whole, brief)
+		}
+	}
+	for _, step := range []struct {
+		what, why string
+		do        func(*Store) error
+	}{
+		{"committed", "", func(s *Store) error { return s.Commit(rec) }},
+		{"withdrawn", "no more", func(s *Store) error { return s.Withdraw("no more", rec.Key, Sum([]byte("none"))) }},
+		{"opened again", "no more", func(s *Store) error { return nil }}, // by its index
+		{"committed anew", "", func(s *Store) error { return s.Commit(rec) }},
+	} {
+		s, err := Open(t.Context(), Options{Dir: dir, Command: "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := step.do(s); err != nil {
+			t.Fatal(err)
+		}
+		check(step.what, step.why)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		check(step.what+", closed", step.why)
+	}
+}

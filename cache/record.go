@@ -43,8 +43,11 @@ type Record struct {
 	Host     string
 	Backend  string            // what computed it, "cpu gonum"
 	Info     map[string]string // measurements worth showing; never hashed
-	// Brief says that only Key, Kind, Started, Finished and the outputs without
-	// their inline content were read.
+	// Withdrawn says why the result no longer counts, "" while it does. A record
+	// that is committed under the same key later takes its place.
+	Withdrawn string
+	// Brief says that only Key, Kind, Started, Finished, whether it was withdrawn
+	// and the outputs without their inline content were read.
 	Brief bool
 }
 

@@ -297,6 +297,27 @@ func (s *Store) Commit(recs ...*Record) error {
 	return s.journal.append(lines)
 }
 
+// Withdraw says of the results of keys that they no longer count, and why: their
+// nodes are run again, and so is what reads them if it comes out differently.
+// Keys without a result are passed over.
+func (s *Store) Withdraw(why string, keys ...Digest) error {
+	var recs []*Record
+	for _, k := range keys {
+		r, err := s.Record(k)
+		if err != nil {
+			return err
+		}
+		if r != nil {
+			r.Withdrawn = why
+			recs = append(recs, r)
+		}
+	}
+	if len(recs) == 0 {
+		return nil
+	}
+	return s.Commit(recs...)
+}
+
 // begin returns the database for one operation; done ends it.
 func (s *Store) begin() (db *database, done func(), err error) {
 	if _, err := s.Ready(); err != nil {

@@ -394,7 +394,7 @@ func (r *run) ready(it *item) {
 		r.fail(it, fmt.Errorf("looking up %s in the cache: %w", n.Addr, err))
 		return
 	}
-	if record != nil {
+	if record != nil && record.Withdrawn == "" { // another result is wanted than a withdrawn one
 		why, dropped := brokenOutput(r.x.Store.Blobs(), record)
 		if !it.step.Forced && (why == "" || dropped && !it.again && len(n.users) > 0) {
 			it.record = record

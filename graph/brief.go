@@ -91,7 +91,7 @@ func (p *Plan) brief(ctx context.Context, selected []*Node, known briefly) error
 func (p *Plan) confirm(s *Step, g *guess, at []*Step, states []cache.State, known briefly) {
 	pending := pendingOf(s.Node, at)
 	switch {
-	case pending == nil && g.record != nil && whole(states[g.at:g.at+len(g.record.Outputs)]):
+	case pending == nil && g.record != nil && g.record.Withdrawn == "" && whole(states[g.at:g.at+len(g.record.Outputs)]):
 		s.State, s.Key, s.Record, s.Last = Cached, g.key, g.record, g.record
 		return
 	case pending != nil && g.record != nil:

@@ -138,7 +138,8 @@ func (p *Plan) judge(s *Step, at []*Step, known Known) {
 	}
 	s.Key = KeyOf(s.Lines)
 	record, found := known.Record(s.Key)
-	if found {
+	withdrawn := found && record.Withdrawn != ""
+	if found && !withdrawn {
 		why, dropped := brokenOutput(known.Blobs(), record)
 		if why == "" || dropped {
 			s.State, s.Record, s.Dropped = Cached, record, dropped
@@ -153,6 +154,8 @@ func (p *Plan) judge(s *Step, at []*Step, known Known) {
 		s.State, s.Reasons = Failed, []Reason{{CauseFailed, "failed last time: " + firstLine(was.Error), ""}}
 	case was != nil && was.WaitKey == s.Key:
 		s.State, s.Reasons = Waiting, []Reason{{CauseUpstream, was.Note, ""}}
+	case withdrawn:
+		s.State, s.Reasons = Stale, []Reason{{CauseOutput, record.Withdrawn, ""}}
 	case s.Last == nil:
 		s.State, s.Reasons = New, []Reason{p.newReason(n)}
 	default:

@@ -26,10 +26,11 @@ func (a *app) batchesCommand() *cobra.Command {
 		RunE:  func(c *cobra.Command, args []string) error { return a.listBatches(args[0], &f) },
 	}
 	resend := &cobra.Command{
-		Use:   "resend STUDY INTENT",
-		Short: "Give a batch up: what it holds unanswered is sent, and paid, again by the next apply",
-		Args:  cobra.ExactArgs(2),
-		RunE:  func(c *cobra.Command, args []string) error { return a.resend(c, args[0], args[1], &f) },
+		Use:     "retry STUDY BATCH",
+		Aliases: []string{"resend"},
+		Short:   "Give a batch up: what it holds unanswered is sent, and paid, again by the next apply",
+		Args:    cobra.ExactArgs(2),
+		RunE:    func(c *cobra.Command, args []string) error { return a.resend(c, args[0], args[1], &f) },
 	}
 	f.addCache(list)
 	f.addCache(resend)
@@ -58,7 +59,7 @@ func (a *app) listBatches(study string, f *studyFlags) error {
 
 // resend takes the ledger and gives one batch file up.
 func (a *app) resend(c *cobra.Command, study, intent string, f *studyFlags) (err error) {
-	store, err := cache.Open(c.Context(), cache.Options{Dir: a.cachePath(study, f), StateDir: f.stateDir, Command: "clusterflow batches resend"})
+	store, err := cache.Open(c.Context(), cache.Options{Dir: a.cachePath(study, f), StateDir: f.stateDir, Command: "clusterflow batches retry"})
 	if err != nil {
 		return err
 	}

@@ -95,6 +95,10 @@ type session struct {
 	hold      time.Time            // no new batch before
 }
 
+func newSession(d *Desk, e Evaluator) *session {
+	return &session{Desk: d, e: e, peer: d.peers.get(e.Identity()), waits: map[string]time.Time{}, uncertain: map[string]string{}}
+}
+
 func (s *session) now() time.Time { return s.opts.Clock() }
 
 func (s *session) note(format string, args ...any) {
@@ -126,7 +130,7 @@ type UncertainError struct {
 }
 
 func (e *UncertainError) Error() string {
-	return fmt.Sprintf("%d requests may or may not have been sent to %s: the reply to the create call was lost, and %s; look there for a batch with metadata clusterflow_intent = %s: nothing is sent again until you say so with: clusterflow batches resend STUDY %s",
+	return fmt.Sprintf("%d requests may or may not have been sent to %s: the reply to the create call was lost, and %s; look there for a batch with metadata clusterflow_intent = %s: nothing is sent again until you say so with: clusterflow batches retry STUDY %s",
 		e.Requests, e.Host, e.Reason, e.Intent, e.Intent)
 }
 
@@ -155,7 +159,7 @@ func (d *Desk) Advance(ctx context.Context, e Evaluator, reqs []Request) (Progre
 	if u, err := url.Parse(e.BaseURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return Progress{}, fmt.Errorf("evaluator %q: base_url %q is no http or https address; it should look like https://api.openai.com/v1", e.Name, e.BaseURL)
 	}
-	s := &session{Desk: d, e: e, peer: d.peers.get(e.Identity()), waits: map[string]time.Time{}, uncertain: map[string]string{}}
+	s := newSession(d, e)
 	if err := s.peer.lock(ctx); err != nil {
 		return Progress{}, err
 	}

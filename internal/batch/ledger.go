@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -53,6 +54,8 @@ type row struct {
 	Offset int64  `json:"o,omitempty"` // … from this byte …
 	Length int    `json:"n,omitempty"` // … this long
 	Reason string `json:"r,omitempty"` // of failure, or why it was given back last
+
+	Forgot time.Time `json:"f,omitzero"` // when its answer was last thrown away; see Forget
 }
 
 // Intent states; the package comment says what they mean.
@@ -87,6 +90,7 @@ type intent struct {
 	Looked time.Time `json:"looked,omitzero"` // first fruitless look for it since then
 
 	BatchID   string    `json:"batch_id,omitempty"`
+	Cancelled bool      `json:"cancelled,omitempty"` // by a person; see Cancel
 	Status    string    `json:"status,omitempty"`
 	Total     int       `json:"total,omitempty"`
 	Completed int       `json:"completed,omitempty"`
@@ -116,6 +120,9 @@ func (in *intent) open() bool { return in.State != done && in.State != dropped }
 func (in *intent) bought() bool {
 	return in.State == creating || in.State == sent || in.State == fetched
 }
+
+// name is how people know it: by the server's id, if it has one.
+func (in *intent) name() string { return cmp.Or(in.BatchID, in.ID) }
 
 func (in *intent) fileName() string { return "clusterflow-" + in.ID + ".jsonl" }
 
@@ -306,7 +313,7 @@ func (d *Desk) bind(in *intent, keys []string, rows []row, state string) error {
 		values := map[string]any{keysKey(in.ID, n): strings.Join(part, "\n")}
 		for i, key := range part {
 			r := rows[n*d.chunk+i]
-			values[rowPrefix+key] = row{State: inBatch, Intent: in.ID, Tries: r.Tries, Reason: r.Reason}
+			values[rowPrefix+key] = r.bound(in.ID)
 		}
 		in.Chunks = n + 1
 		if in.Chunks*d.chunk >= len(keys) {

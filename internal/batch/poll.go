@@ -68,7 +68,7 @@ func (s *session) ask(ctx context.Context, in *intent, ours bool) (wait time.Tim
 		if s.e.free() {
 			return time.Time{}, s.finish(in, dropped, "the server has forgotten it")
 		}
-		return time.Time{}, fmt.Errorf("batch %s with %d requests is unknown at %s, though it was created there; if it was made with another key or project, use that one; nothing is sent again until you say so (clusterflow batches resend): %w", in.BatchID, in.Requests, in.Host, err)
+		return time.Time{}, fmt.Errorf("batch %s with %d requests is unknown at %s, though it was created there; if it was made with another key or project, use that one; nothing is sent again until you say so (clusterflow batches retry STUDY BATCH): %w", in.BatchID, in.Requests, in.Host, err)
 	}
 	before := *in
 	in.observe(b.Batch)
@@ -107,7 +107,7 @@ func (s *session) ended(ctx context.Context, in *intent, pl *poll) (wait time.Ti
 			s.note("batch %s at %s is completed, but names no result file yet", in.BatchID, in.Host)
 			return pl.next, nil
 		}
-		return time.Time{}, fmt.Errorf("batch %s at %s is completed with %d answers, but names no result file; ask there for its output; nothing is sent again until you say so (clusterflow batches resend)", in.BatchID, in.Host, in.Completed)
+		return time.Time{}, fmt.Errorf("batch %s at %s is completed with %d answers, but names no result file; ask there for its output; nothing is sent again until you say so (clusterflow batches retry STUDY BATCH)", in.BatchID, in.Host, in.Completed)
 	}
 	for _, f := range []struct {
 		id     string
@@ -126,7 +126,7 @@ func (s *session) ended(ctx context.Context, in *intent, pl *poll) (wait time.Ti
 			if s.e.free() {
 				return time.Time{}, s.finish(in, dropped, "the server has lost its results")
 			}
-			return time.Time{}, fmt.Errorf("result file %s of batch %s is gone at %s (files are kept for 30 days there unless set otherwise), and with it up to %d paid answers; nothing is sent again until you say so (clusterflow batches resend): %w", f.id, in.BatchID, in.Host, in.Completed, err)
+			return time.Time{}, fmt.Errorf("result file %s of batch %s is gone at %s (files are kept for 30 days there unless set otherwise), and with it up to %d paid answers; nothing is sent again until you say so (clusterflow batches retry STUDY BATCH): %w", f.id, in.BatchID, in.Host, in.Completed, err)
 		}
 	}
 	in.State = fetched

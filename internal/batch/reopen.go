@@ -36,7 +36,7 @@ func (d *Desk) Reopen(ctx context.Context, e Evaluator, keys []string) (int, err
 			broken[r.Blob] = err != nil
 		}
 		if broken[r.Blob] {
-			back[key] = row{State: inBatch, Intent: r.Intent, Tries: r.Tries, Reason: r.Reason}
+			back[key] = r.bound(r.Intent)
 		}
 	}
 	// The batches first: an open batch with answered rows does no harm.

@@ -254,16 +254,19 @@ func settle(in *intent, old row, r result) (next row, changed bool) {
 	if old.State == answered {
 		return old, false
 	}
-	if r.good {
-		return row{State: answered, Intent: in.ID, Tries: old.Tries, Blob: r.blob, Offset: r.offset, Length: r.length}, true
+	if r.good && old.takes(in) {
+		return row{State: answered, Intent: in.ID, Tries: old.Tries, Blob: r.blob, Offset: r.offset, Length: r.length, Forgot: old.Forgot}, true
 	}
 	if old.State != inBatch || old.Intent != in.ID {
 		return old, false
 	}
-	next = row{State: failed, Intent: in.ID, Tries: old.Tries + 1, Blob: r.blob, Offset: r.offset, Length: r.length, Reason: r.reason}
+	next = row{State: failed, Intent: in.ID, Tries: old.Tries + 1, Blob: r.blob, Offset: r.offset, Length: r.length, Reason: r.reason, Forgot: old.Forgot}
+	if in.Cancelled {
+		next.Tries = old.Tries // a person's doing, which says nothing of the request
+	}
 	if r.passing() || in.Status == "failed" || in.Status == "cancelled" || in.Status == "canceled" {
 		if next.Tries < maxTries {
-			return row{State: unsent, Tries: next.Tries, Reason: r.reason}, true
+			return row{State: unsent, Tries: next.Tries, Reason: r.reason, Forgot: old.Forgot}, true
 		}
 		next.Reason = fmt.Sprintf("given up after %d batches: %s", next.Tries, r.reason)
 	}

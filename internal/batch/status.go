@@ -147,8 +147,8 @@ func (d *Desk) Batches(ctx context.Context) ([]BatchState, error) {
 }
 
 // Resend gives the requests of an intent back, whatever became of them, so
-// that the next Advance sends those again that have no answer. It is the only
-// way to buy an answer twice, and a person's decision.
+// that the next Advance sends those again that have no answer. They may be paid
+// for twice, which only this and [Desk.Forget] allow: a person's decision.
 func (d *Desk) Resend(ctx context.Context, intentID string) error {
 	in := new(intent)
 	ok, err := d.get(intentPrefix+intentID, in)

@@ -115,8 +115,9 @@ type world struct {
 
 // tally is a judge that counts how often it was asked each question.
 type tally struct {
-	mu sync.Mutex
-	n  map[string]int
+	mu   sync.Mutex
+	n    map[string]int
+	gate chan struct{} // where there is one, each question needs something from it
 }
 
 func (c *tally) judge(_ context.Context, body []byte) (string, error) {
@@ -125,6 +126,9 @@ func (c *tally) judge(_ context.Context, body []byte) (string, error) {
 		return "", err
 	}
 	q := b.Messages[len(b.Messages)-1].Content
+	if c.gate != nil {
+		<-c.gate
+	}
 	c.mu.Lock()
 	c.n[q]++
 	c.mu.Unlock()
