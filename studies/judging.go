@@ -113,17 +113,14 @@ func (d *decoder) evaluation(b *hclsyntax.Block) {
 			r.errorf(block.DefRange(), fmt.Sprintf("%s is set up but not asked for", metric), "metrics does not name it. Add it there, or remove this block.")
 		}
 	}
+	e.Explanations = r.explanations("all")
 	d.accuracy(r.child("accuracy"), e)
 	d.completeness(r.child("completeness"), e)
 	d.orthogonality(r.child("orthogonality"), e)
 
 	e.ChunkSize = get(r, "chunk_size", maxChunk, whole(1, maxChunk))
 	e.Labels = d.gradedLabels(r)
-	held := get(r, "held_out", false, boolean)
-	if held.V {
-		r.errorf(held.Range, "held_out is not in this release", "Sentences that the titler saw would be graded all the same. Remove the attribute.")
-	}
-	r.explanations()
+	e.HeldOut = get(r, "held_out", false, boolean)
 	r.prompts()
 	r.notYet("prompt", "The shipped wording would be sent instead of yours.")
 	r.done()
@@ -153,14 +150,16 @@ func (d *decoder) gradedLabels(r *reader) Value[string] {
 	return get(r, "labels", d.proto.labels, oneOf("trained", "predicted"))
 }
 
-// explanations accepts that every answer is explained, which is what happens.
-func (r *reader) explanations() {
-	get(r, "explanations", "all", oneOfNow(
-		"Every answer would be explained, and paid for, all the same.", []string{"sample", "none"}, "all"))
+// explanations reads which verdicts about sentences are explained.
+func (r *reader) explanations(def string) Value[string] {
+	return get(r, "explanations", def, oneOf("all", "sample", "none"))
 }
 
 func (d *decoder) accuracy(r *reader, e *Evaluation) {
 	a := &e.Accuracy
+	if a.Explanations = r.explanations(e.Explanations.V); !a.Explanations.Set {
+		a.Explanations = e.Explanations
+	}
 	atLeast := 1
 	if d.proto.inside != d.proto.outside {
 		atLeast = (d.proto.inside + d.proto.outside + d.proto.inside - 1) / d.proto.inside // one from inside
@@ -186,7 +185,6 @@ func (d *decoder) accuracy(r *reader, e *Evaluation) {
 		}
 		r.errorf(at, "inside and outside go together", "Give the numbers of sentences from the cluster and from outside of it, or examples for the protocol's proportion.")
 	}
-	r.explanations()
 	r.done()
 }
 

@@ -213,7 +213,8 @@ type Evaluation struct {
 	Metrics Value[[]string] // of "accuracy", "completeness", "orthogonality"
 
 	Accuracy struct {
-		Inside, Outside Value[int] // sentences per cluster from it and from the others
+		Inside, Outside Value[int]    // sentences per cluster from it and from the others
+		Explanations    Value[string] // those of the evaluation, if not said otherwise
 	}
 	Completeness struct {
 		Examples Value[int]    // sentences; -1: all
@@ -223,8 +224,12 @@ type Evaluation struct {
 		Threshold   Value[float64]
 		Repetitions Value[string] // "first" or "each": whose titles are compared
 	}
-	ChunkSize Value[int]    // sentences per prompt, 1 to 50
-	Labels    Value[string] // "trained" or "predicted"
+	// Explanations says which verdicts about sentences are explained: "all",
+	// "sample" (those of the first repetition) or "none".
+	Explanations Value[string]
+	HeldOut      Value[bool]   // sentences that the titler saw are not asked about
+	ChunkSize    Value[int]    // sentences per prompt, 1 to 50
+	Labels       Value[string] // "trained" or "predicted"
 }
 
 // Report is where results go.

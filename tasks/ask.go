@@ -69,7 +69,6 @@ const (
 	noteRequests   = "requests "
 	notePrompt     = "prompt tokens "
 	noteLimit      = "completion limit "
-	noteAnswers    = "answers "
 	noteCompletion = "completion tokens "
 )
 
@@ -102,7 +101,8 @@ func noted(r *cache.Record, e *studies.Evaluator, answers Answered) []Ask {
 // Answered is how long answers have been, by model and task.
 type Answered map[[2]string]*length
 
-type length struct{ answers, tokens int64 }
+// length is the tokens of some answers, and those that they could have had.
+type length struct{ tokens, limit int64 }
 
 // PastAnswers measures the answers that the records of a cache hold.
 func PastAnswers(records iter.Seq[*cache.Record]) Answered {
@@ -118,9 +118,9 @@ func PastAnswers(records iter.Seq[*cache.Record]) Answered {
 			}
 		}
 		for _, task := range judge.Tasks {
-			n, err1 := strconv.ParseInt(r.Info[noteAnswers+task], 10, 64)
+			limit, err1 := strconv.ParseInt(r.Info[noteLimit+task], 10, 64)
 			tokens, err2 := strconv.ParseInt(r.Info[noteCompletion+task], 10, 64)
-			if err1 != nil || err2 != nil || n == 0 {
+			if err1 != nil || err2 != nil || limit == 0 {
 				continue
 			}
 			l := out[[2]string{model, task}]
@@ -128,7 +128,7 @@ func PastAnswers(records iter.Seq[*cache.Record]) Answered {
 				l = &length{}
 				out[[2]string{model, task}] = l
 			}
-			l.answers += n
+			l.limit += limit
 			l.tokens += tokens
 		}
 	}
@@ -148,7 +148,7 @@ const usualReasoning = 600
 // expect sets the tokens that the answers are expected to have.
 func (a *Ask) expect(past Answered) {
 	if l := past[[2]string{a.Evaluator.Model.V, a.Task}]; l != nil {
-		a.Expected = min(a.Most, l.tokens*int64(a.Requests)/l.answers)
+		a.Expected = min(a.Most, int64(float64(a.Most)*float64(l.tokens)/float64(l.limit)))
 		return
 	}
 	visible, thought := a.Most, int64(0)

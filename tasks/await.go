@@ -252,12 +252,12 @@ func (t *await) collect(ctx context.Context, job *graph.Job, e batch.Evaluator, 
 			tokens.Prompt += a.Usage.Prompt
 			tokens.Completion += a.Usage.Completion
 			if n := a.Usage.Completion; n > 0 {
-				task := asked.heads[i].Task
-				if lengths[task] == nil {
-					lengths[task] = &length{}
+				h := asked.heads[i]
+				if lengths[h.Task] == nil {
+					lengths[h.Task] = &length{}
 				}
-				lengths[task].answers++
-				lengths[task].tokens += int64(n)
+				lengths[h.Task].limit += int64(h.Body.Most)
+				lengths[h.Task].tokens += int64(n)
 			}
 			return enc.Encode(a)
 		})
@@ -277,7 +277,7 @@ func (t *await) collect(ctx context.Context, job *graph.Job, e batch.Evaluator, 
 	job.Note("prompt tokens", fmt.Sprint(tokens.Prompt))
 	job.Note("completion tokens", fmt.Sprint(tokens.Completion))
 	for task, l := range lengths {
-		job.Note(noteAnswers+task, fmt.Sprint(l.answers))
+		job.Note(noteLimit+task, fmt.Sprint(l.limit))
 		job.Note(noteCompletion+task, fmt.Sprint(l.tokens))
 	}
 	job.Note("answered by", strings.Join(sortedKeys(models), ", "))

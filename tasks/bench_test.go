@@ -231,6 +231,7 @@ type request struct {
 	Cluster int
 	Other   int
 	Rows    []int
+	Traces  []int
 	Body    json.RawMessage
 }
 

@@ -22,6 +22,9 @@ type askedHead struct {
 	Key    string `json:"key"`
 	Task   string `json:"task"`
 	Tokens int    `json:"tokens"`
+	Body   struct {
+		Most int `json:"max_completion_tokens"`
+	} `json:"body"`
 }
 
 // asked is a job's request file.
@@ -79,10 +82,6 @@ func (o *Office) Bill(ctx context.Context, c *Compiled, p *graph.Plan, record fu
 			trouble = err
 			return nil
 		}
-		limit := map[string]int64{} // of one request
-		for _, a := range noted(r, e, past) {
-			limit[a.Task] = a.Most / int64(a.Requests)
-		}
 		sums := map[string]*Ask{}
 		out := []Ask{} // not nil: known, even if it is nothing
 		for _, h := range f.heads {
@@ -96,7 +95,7 @@ func (o *Office) Bill(ctx context.Context, c *Compiled, p *graph.Plan, record fu
 			a := sums[h.Task]
 			a.Requests++
 			a.Prompt += int64(h.Tokens)
-			a.Most += limit[h.Task]
+			a.Most += int64(h.Body.Most)
 		}
 		for _, task := range sortedKeys(sums) {
 			sums[task].expect(past)

@@ -118,6 +118,7 @@ evaluation "main" {
   chunk_size = 20
   labels     = "trained"
   held_out   = false
+  explanations = "sample"
   accuracy {
     inside       = 5
     outside      = 6
@@ -281,15 +282,15 @@ func edits(dir string) []edit {
 		{setting: "evaluation.main.metrics", old: `"accuracy", "completeness", `, new: `"completeness", "accuracy", `, changes: scoring},
 		{setting: "evaluation.main.accuracy.inside", old: "inside       = 5", new: "inside = 4", changes: grading},
 		{setting: "evaluation.main.accuracy.outside", old: "outside      = 6", new: "outside = 4", changes: grading},
-		{setting: "evaluation.main.accuracy.explanations", old: `"all"`, new: `"none"`, refused: true},
+		{setting: "evaluation.main.accuracy.explanations", old: `"all"`, new: `"none"`, changes: grading},
 		{setting: "evaluation.main.completeness.examples", old: "examples = 12", new: `examples = "all"`, changes: grading},
 		{setting: "evaluation.main.completeness.mode", old: `"assign"`, new: `"fit"`, changes: scoring},
 		{setting: "evaluation.main.orthogonality.threshold", old: "threshold   = 0.5", new: "threshold = 0.6", changes: []string{"score", report}},
 		{setting: "evaluation.main.orthogonality.repetitions", old: `"first"`, new: `"each"`, changes: scoring},
 		{setting: "evaluation.main.chunk_size", old: "chunk_size = 20", new: "chunk_size = 21", changes: grading},
 		{setting: "evaluation.main.labels", old: `labels     = "trained"`, new: `labels = "predicted"`, changes: []string{"submit-eval", "report"}},
-		{setting: "evaluation.main.held_out", old: "held_out   = false", new: "held_out = true", refused: true},
-		{setting: "evaluation.main.explanations", old: "held_out   = false", new: `explanations = "none"`, refused: true},
+		{setting: "evaluation.main.held_out", old: "held_out   = false", new: "held_out = true", changes: grading},
+		{setting: "evaluation.main.explanations", old: `explanations = "sample"`, new: `explanations = "none"`, changes: grading},
 		{setting: "evaluation.main.prompts", old: "held_out   = false", new: `prompts = "v0"`, refused: true},
 		{setting: "titles.auto.prompts", old: "example_categories   = 1", new: `prompts = "v0"`, refused: true},
 		{setting: "", old: `evaluation "main"`, new: `evaluation "second"`, changes: []string{report}},

@@ -38,20 +38,28 @@ func (t *submitEval) Params() []cache.Line {
 	set(&p, "seed", t.study.Seed)
 	set(&p, "metrics", t.eval.Metrics)
 	if asks(t.eval, judge.MetricAccuracy) {
+		set(&p, "accuracy explanations", t.eval.Accuracy.Explanations)
 		set(&p, "accuracy inside", t.eval.Accuracy.Inside)
 		set(&p, "accuracy outside", t.eval.Accuracy.Outside)
 	}
 	if asks(t.eval, judge.MetricCompleteness) {
+		set(&p, "completeness explanations", t.eval.Explanations)
 		set(&p, "completeness examples", t.eval.Completeness.Examples)
 		set(&p, "completeness mode", t.eval.Completeness.Mode)
 	}
 	if asks(t.eval, judge.MetricOrthogonality) {
 		set(&p, "orthogonality repetitions", t.eval.Orthogonality.Repetitions)
 	}
+	set(&p, "held_out", t.eval.HeldOut)
 	set(&p, "labels", t.eval.Labels)
 	set(&p, "chunk_size", t.eval.ChunkSize)
 	evaluatorParams(&p, t.judge)
 	return p.lines
+}
+
+// explains reports whether the verdicts of a repetition are explained.
+func explains(v studies.Value[string], rep int) bool {
+	return v.V == "all" || v.V == "sample" && rep == 0
 }
 
 func asks(e *studies.Evaluation, metric string) bool { return slices.Contains(e.Metrics.V, metric) }
@@ -70,6 +78,11 @@ func (t *submitEval) Run(ctx context.Context, job *graph.Job) error {
 		return err
 	}
 	q := &questions{t: t, c: c, e: settings(t.judge), data: data.String()}
+	if t.eval.HeldOut.V {
+		if q.seen, err = seenByTitler(job, c); err != nil {
+			return err
+		}
+	}
 	for rep := range t.reps {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -96,13 +109,49 @@ type questions struct {
 	t    *submitEval
 	c    *clustering
 	e    batch.Evaluator
-	data string // digest of the sentences
+	data string       // digest of the sentences
+	seen map[int]bool // sentences that are not asked about, by row
 	rs   []request
 }
 
-// order is the random order of all sentences in which a metric takes them.
+// seenByTitler are the sentences that the titler was shown, as examples of any
+// cluster or in a whole trace, and those of the same text.
+func seenByTitler(job *graph.Job, c *clustering) (map[int]bool, error) {
+	rs, err := readRequests(job, "title-requests")
+	if err != nil {
+		return nil, err
+	}
+	responses, texts := map[int]bool{}, map[string]bool{}
+	for _, r := range rs {
+		for _, i := range r.Traces {
+			responses[i] = true
+		}
+		for _, row := range r.Rows {
+			if row < 0 || row >= len(c.sentences) {
+				return nil, fmt.Errorf("%s: a title was asked about sentence %d of %d", job.Node.Addr, row, len(c.sentences))
+			}
+			texts[c.sentences[row].Text] = true
+		}
+	}
+	for _, s := range c.sentences {
+		if responses[s.Response] {
+			texts[s.Text] = true
+		}
+	}
+	seen := map[int]bool{}
+	for row, s := range c.sentences {
+		if texts[s.Text] {
+			seen[row] = true
+		}
+	}
+	return seen, nil
+}
+
+// order is the random order of all sentences in which a metric takes them. It is
+// that of every clustering, less those that are not asked about.
 func (q *questions) order(purpose string, rep int) []int {
-	return linalg.Rand(q.t.study.Seed.V, purpose, strconv.Itoa(rep), q.data).Perm(len(q.c.sentences))
+	all := linalg.Rand(q.t.study.Seed.V, purpose, strconv.Itoa(rep), q.data).Perm(len(q.c.sentences))
+	return slices.DeleteFunc(all, func(row int) bool { return q.seen[row] })
 }
 
 func (q *questions) accuracy(rep int, cats []judge.Category) {
@@ -117,11 +166,14 @@ func (q *questions) accuracy(rep int, cats []judge.Category) {
 				out = append(out, row)
 			}
 		}
+		if len(in) == 0 {
+			continue // held out, none is left
+		}
 		rows := append(in, out...)
 		rng := linalg.Rand(q.t.study.Seed.V, "accuracy shuffle", strconv.Itoa(rep), digestOf(rows))
 		rows = judge.Sample(rows, -1, rng)
 		for _, chunk := range judge.Chunks(rows, q.t.eval.ChunkSize.V) {
-			q.ask(judge.AccuracyPrompt(cat, q.c.prompted(chunk)), request{Task: judge.TaskAccuracy, Rep: rep, Cluster: cat.ID, Rows: chunk})
+			q.ask(judge.AccuracyPrompt(cat, q.c.prompted(chunk), explains(q.t.eval.Accuracy.Explanations, rep)), request{Task: judge.TaskAccuracy, Rep: rep, Cluster: cat.ID, Rows: chunk})
 		}
 	}
 }
@@ -141,12 +193,12 @@ func (q *questions) completeness(rep int, cats []judge.Category) {
 			if !ok {
 				continue // its cluster has no title in this repetition
 			}
-			q.ask(judge.FitPrompt(cat, q.c.prompted([]int{row})[0]), request{Task: judge.TaskFit, Rep: rep, Cluster: cat.ID, Rows: []int{row}})
+			q.ask(judge.FitPrompt(cat, q.c.prompted([]int{row})[0], explains(q.t.eval.Explanations, rep)), request{Task: judge.TaskFit, Rep: rep, Cluster: cat.ID, Rows: []int{row}})
 		}
 		return
 	}
 	for _, chunk := range judge.Chunks(rows, q.t.eval.ChunkSize.V) {
-		q.ask(judge.CompletenessPrompt(cats, q.c.prompted(chunk)), request{Task: judge.TaskCompleteness, Rep: rep, Rows: chunk})
+		q.ask(judge.CompletenessPrompt(cats, q.c.prompted(chunk), explains(q.t.eval.Explanations, rep)), request{Task: judge.TaskCompleteness, Rep: rep, Rows: chunk})
 	}
 }
 

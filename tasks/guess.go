@@ -46,6 +46,7 @@ type guessID struct {
 	of       graph.Task
 	material string
 	k        int
+	explain  bool
 }
 
 // node estimates what a node asks whose requests the node from will write.
@@ -61,20 +62,48 @@ func (g *guesser) node(n, from *graph.Node, e *studies.Evaluator) []Ask {
 		if requests == 0 {
 			continue
 		}
-		id := guessID{task, from.Task, mat.label, k}
-		one, ok := g.per[id]
-		if !ok {
-			one = mat.request(task, from.Task, k, settings(e))
-			g.per[id] = one
-		}
-		a := Ask{
-			Evaluator: e, Task: task, Requests: requests,
-			Prompt: one.Prompt * int64(requests), Most: one.Most * int64(requests),
+		a := Ask{Evaluator: e, Task: task}
+		explained := explainedOf(from.Task, task, requests)
+		for _, part := range []struct {
+			explain bool
+			n       int
+		}{{true, explained}, {false, requests - explained}} {
+			if part.n == 0 {
+				continue
+			}
+			id := guessID{task, from.Task, mat.label, k, part.explain}
+			one, ok := g.per[id]
+			if !ok {
+				one = mat.request(task, from.Task, k, settings(e), part.explain)
+				g.per[id] = one
+			}
+			a.Requests += part.n
+			a.Prompt += one.Prompt * int64(part.n)
+			a.Most += one.Most * int64(part.n)
 		}
 		a.expect(g.past)
 		out = append(out, a)
 	}
 	return out
+}
+
+// explainedOf is how many of so many requests ask for explanations.
+func explainedOf(t graph.Task, kind string, requests int) int {
+	eval, ok := t.(*submitEval)
+	if !ok || kind == judge.TaskSimilarity {
+		return requests
+	}
+	v := eval.eval.Explanations
+	if kind == judge.TaskAccuracy {
+		v = eval.eval.Accuracy.Explanations
+	}
+	n := 0
+	for rep := range eval.reps {
+		if explains(v, rep) {
+			n++
+		}
+	}
+	return requests * n / max(eval.reps, 1)
 }
 
 // Texts that stand for titles and descriptions, as long as usual ones.
@@ -90,7 +119,7 @@ func usualCategories(k int) []judge.Category {
 
 // request is one request of a kind that a submit task will write about k
 // clusters.
-func (m *material) request(kind string, t graph.Task, k int, e batch.Evaluator) Ask {
+func (m *material) request(kind string, t graph.Task, k int, e batch.Evaluator, explain bool) Ask {
 	var p judge.Prompt
 	shown, traces := 0, 0
 	some := judge.Numbered(m.wording.sample)
@@ -103,12 +132,12 @@ func (m *material) request(kind string, t graph.Task, k int, e batch.Evaluator) 
 		switch shown = min(t.eval.ChunkSize.V, m.sentences); kind {
 		case judge.TaskAccuracy:
 			shown = min(shown, t.eval.Accuracy.Inside.V+t.eval.Accuracy.Outside.V)
-			p = judge.AccuracyPrompt(cats[0], some[:min(shown, len(some))])
+			p = judge.AccuracyPrompt(cats[0], some[:min(shown, len(some))], explain)
 		case judge.TaskCompleteness:
-			p = judge.CompletenessPrompt(cats, some[:min(shown, len(some))])
+			p = judge.CompletenessPrompt(cats, some[:min(shown, len(some))], explain)
 		case judge.TaskFit:
 			shown = 1
-			p = judge.FitPrompt(cats[0], some[0])
+			p = judge.FitPrompt(cats[0], some[0], explain)
 		case judge.TaskSimilarity:
 			shown = 0
 			p = judge.SimilarityPrompt(cats[0], cats[min(1, k-1)])

@@ -11,6 +11,7 @@ import (
 	"clusterflow/graph"
 	"clusterflow/internal/batch"
 	"clusterflow/internal/judge"
+	"clusterflow/internal/price"
 	"clusterflow/studies"
 )
 
@@ -130,6 +131,7 @@ type PilotResult struct {
 	Failed   map[judge.Reason]int
 	Answered int // with a usage count
 	Used     batch.Usage
+	limit    int64  // of those answers
 	Answer   string // to the first
 }
 
@@ -161,6 +163,11 @@ func (o *Office) PilotResults(ctx context.Context) ([]PilotResult, Answered, err
 			}
 			if a.Usage.Completion > 0 {
 				res.Answered++
+				limit, err := price.Limit(r.Body)
+				if err != nil {
+					return err
+				}
+				res.limit += int64(limit)
 				res.Used.Prompt += a.Usage.Prompt
 				res.Used.Completion += a.Usage.Completion
 			}
@@ -176,7 +183,7 @@ func (o *Office) PilotResults(ctx context.Context) ([]PilotResult, Answered, err
 		r.Expected = int64(r.Used.Completion)
 		results[i] = *r
 		if r.Answered > 0 {
-			lengths[[2]string{r.Evaluator.Model.V, r.Task}] = &length{int64(r.Answered), int64(r.Used.Completion)}
+			lengths[[2]string{r.Evaluator.Model.V, r.Task}] = &length{int64(r.Used.Completion), r.limit}
 		}
 	}
 	return results, lengths, nil

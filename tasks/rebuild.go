@@ -281,6 +281,8 @@ func rebuildSubmitTitles(g *given) (graph.Task, error) {
 func rebuildSubmitEval(g *given) (graph.Task, error) {
 	ev := &studies.Evaluation{Metrics: g.words("metrics"), ChunkSize: g.whole("chunk_size"), Labels: g.word("labels")}
 	ev.Accuracy.Inside, ev.Accuracy.Outside = g.wholePerhaps("accuracy inside"), g.wholePerhaps("accuracy outside")
+	ev.Accuracy.Explanations, ev.Explanations = g.perhaps("accuracy explanations"), g.perhaps("completeness explanations")
+	ev.HeldOut = g.yes("held_out")
 	ev.Completeness.Examples, ev.Completeness.Mode = g.wholePerhaps("completeness examples"), g.perhaps("completeness mode")
 	ev.Orthogonality.Repetitions = g.perhaps("orthogonality repetitions")
 	t := &submitEval{study: &studies.Study{Seed: g.seed()}, eval: ev, judge: g.evaluator()}

@@ -85,6 +85,7 @@ func (t *report) settings() []result.Setting {
 func (t *report) Run(ctx context.Context, job *graph.Job) error {
 	d := result.Data{
 		Study: t.study.Name.V, File: filepath.Base(t.study.File), Protocol: t.study.Protocol.V, Seed: t.study.Seed.V, Settings: t.settings(),
+		HeldOut: !slices.ContainsFunc(t.scores, func(s scored) bool { return !s.eval.HeldOut.V }),
 	}
 	data := map[string]*labelled{}
 	for _, m := range t.mats {

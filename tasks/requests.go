@@ -21,6 +21,7 @@ type request struct {
 	Cluster int             `json:"cluster"`
 	Other   int             `json:"other,omitempty"` // the second cluster of a similarity
 	Rows    []int           `json:"rows,omitempty"`
+	Traces  []int           `json:"traces,omitempty"` // the responses whose whole thinking is shown
 	Tokens  int             `json:"tokens,omitempty"` // of the prompt; none for the offline judge, who costs nothing
 	Body    json.RawMessage `json:"body"`
 }

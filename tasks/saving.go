@@ -18,6 +18,10 @@ type Saving struct {
 	USD    float64
 }
 
+// tersePart is how much shorter answers without explanations are, by their
+// completion limits for 50 sentences.
+const tersePart = 0.63
+
 // Savings are changes that make what a plan asks cheaper, those first that save
 // most. They do not add up: each is meant alone.
 func (c *Compiled) Savings(p *graph.Plan, asks []Ask, record func(cache.Digest) (*cache.Record, bool), past Answered) []Saving {
@@ -54,6 +58,16 @@ func (c *Compiled) Savings(p *graph.Plan, asks []Ask, record func(cache.Digest) 
 	for _, ev := range c.Study.Evaluations {
 		judged := func(task string) float64 {
 			return usd(asks, func(a Ask) bool { return a.Task == task && slices.Contains(ev.Judges, a.Evaluator) })
+		}
+		if ev.Accuracy.Explanations.V == "all" {
+			cost := 0.0
+			for _, a := range asks {
+				if a.Task == judge.TaskAccuracy && slices.Contains(ev.Judges, a.Evaluator) {
+					p, _ := PriceOf(a.Evaluator)
+					cost += p.Of(0, a.Expected, InBatches(a.Evaluator))
+				}
+			}
+			add(cost*tersePart, "evaluation %q { accuracy { explanations = \"none\" } }", ev.Name)
 		}
 		if n := ev.Accuracy.Inside.V; n >= 20 {
 			add(judged(judge.TaskAccuracy)/2, "evaluation %q { accuracy { examples = %d } }", ev.Name, n/2)

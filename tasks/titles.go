@@ -39,7 +39,7 @@ func (t *submitTitles) Run(ctx context.Context, job *graph.Job) error {
 	if err != nil {
 		return err
 	}
-	traces, err := t.traces(job)
+	traces, responses, err := t.traces(job)
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (t *submitTitles) Run(ctx context.Context, job *graph.Job) error {
 		})
 		tokens := 0 // of the first, and then of all
 		for rep := range t.titles.Repetitions.V {
-			r := newRequest(e, prompt, request{Task: judge.TaskTitle, Rep: rep, Cluster: cluster, Rows: shown, Tokens: tokens})
+			r := newRequest(e, prompt, request{Task: judge.TaskTitle, Rep: rep, Cluster: cluster, Rows: shown, Traces: responses, Tokens: tokens})
 			rs, tokens = append(rs, r), r.Tokens
 		}
 	}
@@ -73,15 +73,16 @@ func (t *submitTitles) examples(c *clustering, cluster int, rows []int) []int {
 	return judge.DescriptionExamples(order, t.titles.DescriptionExamples.V, rng)
 }
 
-// traces draws the whole traces that every title prompt of a dataset shows.
-func (t *submitTitles) traces(job *graph.Job) ([]string, error) {
+// traces draws the whole traces that every title prompt of a dataset shows, and
+// says of which responses they are.
+func (t *submitTitles) traces(job *graph.Job) (texts []string, responses []int, err error) {
 	n := t.titles.TraceExamples.V
 	if n == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	all, err := readInput[Trace](job, "traces")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	rows := make([]int, 0, len(all))
 	for i, tr := range all {
@@ -91,14 +92,13 @@ func (t *submitTitles) traces(job *graph.Job) ([]string, error) {
 	}
 	d, err := job.Digest("traces")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	rng := linalg.Rand(t.study.Seed.V, "trace examples", d.String())
-	var out []string
 	for _, i := range judge.Sample(rows, n, rng) {
-		out = append(out, all[i].Text)
+		texts, responses = append(texts, all[i].Text), append(responses, all[i].Response)
 	}
-	return out, nil
+	return texts, responses, nil
 }
 
 // digestOf names a list of rows: what a random draw is drawn from.

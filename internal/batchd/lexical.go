@@ -1,6 +1,7 @@
 package batchd
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,7 +45,7 @@ func Lexical(ctx context.Context, body []byte) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("lexical judge: it answers only prompts of clusterflow: %w", err)
 	}
-	l := lexicalJudge{t: lexicalTable()}
+	l := lexicalJudge{t: lexicalTable(), terse: terse(body)}
 	var answer any
 	switch d.Task {
 	case judge.TaskTitle:
@@ -69,6 +70,23 @@ func Lexical(ctx context.Context, body []byte) (string, error) {
 
 // lexicalTable is built once; nothing changes it afterwards.
 var lexicalTable = sync.OnceValue(newTermTable)
+
+// terse reports whether a request holds its answer to a schema without
+// explanations.
+func terse(body []byte) bool {
+	var request struct {
+		ResponseFormat struct {
+			JSONSchema struct {
+				Schema json.RawMessage `json:"schema"`
+			} `json:"json_schema"`
+		} `json:"response_format"`
+	}
+	if json.Unmarshal(body, &request) != nil {
+		return false
+	}
+	schema := request.ResponseFormat.JSONSchema.Schema
+	return len(schema) > 0 && !bytes.Contains(schema, []byte(`"explanation"`))
+}
 
 // lastUserMessage takes the text of the last user message of a chat completion
 // request; the content may be a string or a list of parts.
@@ -114,23 +132,34 @@ const (
 	assignAbove = 0.2  // posterior that a category needs
 )
 
-type lexicalJudge struct{ t *termTable }
+type lexicalJudge struct {
+	t     *termTable
+	terse bool // without explanations
+}
 
 type listAnswer struct {
 	Answers []itemAnswer `json:"answers"`
 }
 
 type itemAnswer struct {
-	ID          int    `json:"id"`
-	Explanation string `json:"explanation"`
-	Answer      string `json:"answer,omitempty"`
-	Category    string `json:"category,omitempty"`
-	Confidence  *int   `json:"confidence,omitempty"`
+	ID          int     `json:"id"`
+	Explanation *string `json:"explanation,omitempty"`
+	Answer      string  `json:"answer,omitempty"`
+	Category    string  `json:"category,omitempty"`
+	Confidence  *int    `json:"confidence,omitempty"`
 }
 
 type scoreAnswer struct {
-	Explanation string `json:"explanation"`
-	Score       int    `json:"score"`
+	Explanation *string `json:"explanation,omitempty"`
+	Score       int     `json:"score"`
+}
+
+// why is an explanation, if explanations are wanted.
+func (l lexicalJudge) why(text string) *string {
+	if l.terse {
+		return nil
+	}
+	return &text
 }
 
 func (l lexicalJudge) accuracy(d judge.Data) (any, error) {
@@ -141,7 +170,7 @@ func (l lexicalJudge) accuracy(d judge.Data) (any, error) {
 	p := l.profile(*d.Category).against(sentences)
 	out := listAnswer{Answers: []itemAnswer{}}
 	for i, s := range sentences {
-		a := itemAnswer{ID: d.Sentences[i].ID, Answer: "No", Explanation: p.explain(s)}
+		a := itemAnswer{ID: d.Sentences[i].ID, Answer: "No", Explanation: l.why(p.explain(s))}
 		if p.evidence(s) > yesAbove {
 			a.Answer = "Yes"
 		}
@@ -170,10 +199,10 @@ func (l lexicalJudge) completeness(d judge.Data) any {
 		}
 		posterior := top / total
 		confidence := 0
-		a := itemAnswer{ID: d.Sentences[i].ID, Category: "None", Confidence: &confidence, Explanation: "no category stands out"}
+		a := itemAnswer{ID: d.Sentences[i].ID, Category: "None", Confidence: &confidence, Explanation: l.why("no category stands out")}
 		if best >= 0 && posterior > assignAbove {
 			a.Category = strconv.Itoa(d.Categories[best].ID)
-			a.Explanation = profiles[best].explain(s)
+			a.Explanation = l.why(profiles[best].explain(s))
 			confidence = max(1, int(math.Round(10*posterior)))
 		}
 		out.Answers = append(out.Answers, a)
@@ -188,7 +217,7 @@ func (l lexicalJudge) fit(d judge.Data) (any, error) {
 	p := l.profile(*d.Category)
 	s := l.read(d.Sentences)[0]
 	posterior := 1 / (1 + math.Exp(-damping*p.evidence(s)))
-	return scoreAnswer{p.explain(s), int(math.Round(10 * posterior))}, nil
+	return scoreAnswer{l.why(p.explain(s)), int(math.Round(10 * posterior))}, nil
 }
 
 // similarity is the cosine of the weights, negative ones as 0. A category in
@@ -201,9 +230,9 @@ func (l lexicalJudge) similarity(d judge.Data) (any, error) {
 	a, b := l.profile(d.Categories[0]), l.profile(d.Categories[1])
 	switch {
 	case len(a) == 0 && len(b) == 0:
-		return scoreAnswer{"nothing stands out in either description", 10}, nil
+		return scoreAnswer{l.why("nothing stands out in either description"), 10}, nil
 	case len(a) == 0 || len(b) == 0:
-		return scoreAnswer{"nothing stands out in one of the descriptions", 5}, nil
+		return scoreAnswer{l.why("nothing stands out in one of the descriptions"), 5}, nil
 	}
 	weights := map[string]float64{}
 	for _, e := range b {
@@ -230,7 +259,7 @@ func (l lexicalJudge) similarity(d judge.Data) (any, error) {
 	if len(shared) > 0 {
 		why = "typical of both: " + strings.Join(shared, ", ")
 	}
-	return scoreAnswer{why, int(math.Round(10 * cosine))}, nil
+	return scoreAnswer{l.why(why), int(math.Round(10 * cosine))}, nil
 }
 
 // sentenceTerms is a sentence as the judge sees it.

@@ -120,7 +120,7 @@ func TestLexicalAnswersEveryPrompt(t *testing.T) {
 	}
 
 	sentences := judge.Numbered([]string{"Is it clear what they mean?", "4 + 5 = 9.", "I'm unsure what to make of this.", "10 / 2 = 5 and 5 + 1 = 6."})
-	verdicts, err := judge.ParseAccuracy(asked(t, judge.AccuracyPrompt(b, sentences)).Content, judge.IDs(sentences))
+	verdicts, err := judge.ParseAccuracy(asked(t, judge.AccuracyPrompt(b, sentences, true)).Content, judge.IDs(sentences))
 	if err != nil || len(verdicts) != 4 {
 		t.Fatalf("%v: %v", verdicts, err)
 	}
@@ -129,7 +129,7 @@ func TestLexicalAnswersEveryPrompt(t *testing.T) {
 			t.Errorf("sentence %d is a sum: %+v, want %v", id, verdicts[id], want)
 		}
 	}
-	assigned, err := judge.ParseCompleteness(asked(t, judge.CompletenessPrompt([]judge.Category{a, b}, sentences)).Content, judge.IDs(sentences), []int{3, 8})
+	assigned, err := judge.ParseCompleteness(asked(t, judge.CompletenessPrompt([]judge.Category{a, b}, sentences, true)).Content, judge.IDs(sentences), []int{3, 8})
 	if err != nil || len(assigned) != 4 {
 		t.Fatalf("%v: %v", assigned, err)
 	}
@@ -138,8 +138,8 @@ func TestLexicalAnswersEveryPrompt(t *testing.T) {
 			t.Errorf("sentence %d: %+v, want category %d", id, assigned[id], want)
 		}
 	}
-	good, _, err1 := judge.ParseFit(asked(t, judge.FitPrompt(b, sentences[1])).Content)
-	bad, _, err2 := judge.ParseFit(asked(t, judge.FitPrompt(b, sentences[0])).Content)
+	good, _, err1 := judge.ParseFit(asked(t, judge.FitPrompt(b, sentences[1], true)).Content)
+	bad, _, err2 := judge.ParseFit(asked(t, judge.FitPrompt(b, sentences[0], true)).Content)
 	if err1 != nil || err2 != nil || good <= bad {
 		t.Errorf("fit of a sum %g (%v), of a doubt %g (%v)", good, err1, bad, err2)
 	}
@@ -155,7 +155,7 @@ func TestLexicalAnswersEveryPrompt(t *testing.T) {
 func TestLexicalReadsForeignDescriptions(t *testing.T) {
 	c := judge.Category{Title: "Expressing uncertainty", Description: "The sentence says that something is unclear, or asks whether it is so. A calculation is not included."}
 	sentences := judge.Numbered([]string{"I'm not sure if that is right.", "3 + 4 = 7.", "Is it unclear to them?", "Whales breathe air."})
-	got, err := judge.ParseAccuracy(asked(t, judge.AccuracyPrompt(c, sentences)).Content, judge.IDs(sentences))
+	got, err := judge.ParseAccuracy(asked(t, judge.AccuracyPrompt(c, sentences, true)).Content, judge.IDs(sentences))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,11 +169,11 @@ func TestLexicalReadsForeignDescriptions(t *testing.T) {
 func TestLexicalWithoutAnythingToSay(t *testing.T) {
 	empty := judge.Category{Title: "x", Description: nothingStandsOut}
 	s := judge.Numbered([]string{"3 + 4 = 7."})
-	got, err := judge.ParseAccuracy(asked(t, judge.AccuracyPrompt(empty, s)).Content, judge.IDs(s))
+	got, err := judge.ParseAccuracy(asked(t, judge.AccuracyPrompt(empty, s, true)).Content, judge.IDs(s))
 	if err != nil || got[1].Yes {
 		t.Errorf("%+v, %v; want No", got, err)
 	}
-	a, err := judge.ParseCompleteness(asked(t, judge.CompletenessPrompt([]judge.Category{empty}, s)).Content, judge.IDs(s), []int{0})
+	a, err := judge.ParseCompleteness(asked(t, judge.CompletenessPrompt([]judge.Category{empty}, s, true)).Content, judge.IDs(s), []int{0})
 	if err != nil || a[1].Category != judge.None {
 		t.Errorf("%+v, %v; want None", a, err)
 	}
@@ -222,13 +222,13 @@ func FuzzLexical(f *testing.F) {
 	f.Fuzz(func(t *testing.T, description, sentence string) {
 		c := judge.Category{Title: sentence, Description: description}
 		s := judge.Numbered([]string{sentence, description})
-		if _, err := judge.ParseAccuracy(asked(t, judge.AccuracyPrompt(c, s)).Content, judge.IDs(s)); err != nil {
+		if _, err := judge.ParseAccuracy(asked(t, judge.AccuracyPrompt(c, s, true)).Content, judge.IDs(s)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := judge.ParseCompleteness(asked(t, judge.CompletenessPrompt([]judge.Category{c}, s)).Content, judge.IDs(s), []int{0}); err != nil {
+		if _, err := judge.ParseCompleteness(asked(t, judge.CompletenessPrompt([]judge.Category{c}, s, true)).Content, judge.IDs(s), []int{0}); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := judge.ParseFit(asked(t, judge.FitPrompt(c, s[0])).Content); err != nil {
+		if _, _, err := judge.ParseFit(asked(t, judge.FitPrompt(c, s[0], true)).Content); err != nil {
 			t.Fatal(err)
 		}
 		if _, _, err := judge.ParseSimilarity(asked(t, judge.SimilarityPrompt(c, judge.Category{Title: description, Description: sentence})).Content); err != nil {
@@ -324,12 +324,12 @@ func scoreOf(t *testing.T, texts []string, labels []int) judge.Repetition {
 		}
 		for _, chunk := range judge.Chunks(judge.AccuracySample(members[c.ID], outside, 100, 100, rng), judge.MaxChunk) {
 			items := pick(chunk)
-			in.Accuracy = append(in.Accuracy, judge.AccuracyAnswer{Cluster: c.ID, Items: items, Reply: asked(t, judge.AccuracyPrompt(c, judge.Items(items)))})
+			in.Accuracy = append(in.Accuracy, judge.AccuracyAnswer{Cluster: c.ID, Items: items, Reply: asked(t, judge.AccuracyPrompt(c, judge.Items(items), true))})
 		}
 	}
 	for _, chunk := range judge.Chunks(judge.Sample(rows, 500, rng), judge.MaxChunk) {
 		items := pick(chunk)
-		in.Completeness = append(in.Completeness, judge.CompletenessAnswer{Items: items, Reply: asked(t, judge.CompletenessPrompt(in.Categories, judge.Items(items)))})
+		in.Completeness = append(in.Completeness, judge.CompletenessAnswer{Items: items, Reply: asked(t, judge.CompletenessPrompt(in.Categories, judge.Items(items), true))})
 	}
 	for _, p := range judge.Pairs(len(in.Categories)) {
 		in.Pairs = append(in.Pairs, judge.PairAnswer{A: p[0], B: p[1], Reply: asked(t, judge.SimilarityPrompt(in.Categories[p[0]], in.Categories[p[1]]))})

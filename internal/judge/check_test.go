@@ -5,7 +5,7 @@ import "testing"
 func TestCheck(t *testing.T) {
 	s := Numbered([]string{"One is first.", "Two is next."})
 	cats := []Category{{ID: 4, Title: "Counting", Description: "It counts."}, {ID: 9, Title: "Waiting", Description: "It waits."}}
-	accuracy, completeness := AccuracyPrompt(cats[0], s).User, CompletenessPrompt(cats, s).User
+	accuracy, completeness := AccuracyPrompt(cats[0], s, true).User, CompletenessPrompt(cats, s, true).User
 	for _, tc := range []struct {
 		user, content, finish string
 		want                  Reason
@@ -18,8 +18,8 @@ func TestCheck(t *testing.T) {
 		{accuracy, `{"answers": [{"id": 3, "answer": "Yes"}]}`, "stop", BadID},
 		{completeness, `{"answers": [{"id": 1, "category": "4", "confidence": 7}, {"id": 2, "category": "None", "confidence": 0}]}`, "stop", ""},
 		{completeness, `{"answers": [{"id": 1, "category": "4", "confidence": 7}, {"id": 2, "category": "5", "confidence": 3}]}`, "stop", Missing},
-		{FitPrompt(cats[0], s[0]).User, `{"score": 11}`, "stop", BadValue},
-		{FitPrompt(cats[0], s[0]).User, `{"score": 10}`, "stop", ""},
+		{FitPrompt(cats[0], s[0], true).User, `{"score": 11}`, "stop", BadValue},
+		{FitPrompt(cats[0], s[0], true).User, `{"score": 10}`, "stop", ""},
 		{SimilarityPrompt(cats[0], cats[1]).User, `{"score": 3}`, "stop", ""},
 		{SimilarityPrompt(cats[0], cats[1]).User, ``, "stop", Empty},
 		{"no prompt of ours", `{"score": 3}`, "stop", Unreadable},

@@ -45,8 +45,9 @@ func TitlePrompt(in TitleInput) Prompt {
 	return Prompt{System: system, User: b.String(), SchemaName: TaskTitle, Schema: titleSchema(), MaxTokens: 1000}
 }
 
-// AccuracyPrompt asks of each sentence whether it performs the function of c.
-func AccuracyPrompt(c Category, s []Sentence) Prompt {
+// AccuracyPrompt asks of each sentence whether it performs the function of c,
+// and, with explain, why.
+func AccuracyPrompt(c Category, s []Sentence, explain bool) Prompt {
 	c.ID = 1
 	d := Data{Task: TaskAccuracy, Category: &c, Sentences: s}
 	user := `Below are the title and the description of one function that sentences can perform in a reasoning trace, and a list of sentences. Decide for each sentence, on its own, whether it performs that function.
@@ -54,18 +55,20 @@ func AccuracyPrompt(c Category, s []Sentence) Prompt {
 - Yes: the sentence does what the description says, whatever its subject is.
 - No: it does something else, or only shares words or a subject with the description.
 - Any number of the sentences may be a Yes, from none to all of them. Judge each by the description and not by its neighbours.
-- Give each sentence exactly one answer, under its own id. Explain it in one short sentence first.
+- Give each sentence exactly one answer, under its own id. ` + choose(explain, "Explain it in one short sentence first.", "Do not explain it.") + `
 
 ` + d.block() + `
 
 Form of the answer:
-{"answers": [{"id": 1, "explanation": "…", "answer": "Yes"}, {"id": 2, "explanation": "…", "answer": "No"}, …]}`
-	return Prompt{System: system, User: user, SchemaName: TaskAccuracy, Schema: accuracySchema(), MaxTokens: listTokens(len(s))}
+` + choose(explain,
+		`{"answers": [{"id": 1, "explanation": "…", "answer": "Yes"}, {"id": 2, "explanation": "…", "answer": "No"}, …]}`,
+		`{"answers": [{"id": 1, "answer": "Yes"}, {"id": 2, "answer": "No"}, …]}`)
+	return Prompt{System: system, User: user, SchemaName: TaskAccuracy, Schema: accuracySchema(explain), MaxTokens: listTokens(len(s), explain)}
 }
 
 // CompletenessPrompt asks for the one category of cs, or None, that each
-// sentence belongs to.
-func CompletenessPrompt(cs []Category, s []Sentence) Prompt {
+// sentence belongs to, and, with explain, why.
+func CompletenessPrompt(cs []Category, s []Sentence, explain bool) Prompt {
 	d := Data{Task: TaskCompleteness, Categories: cs, Sentences: s}
 	user := `Below are categories, each a function that sentences can perform in a reasoning trace, and a list of sentences. Assign each sentence, on its own, to the one category whose function it performs, or to None.
 
@@ -73,18 +76,20 @@ func CompletenessPrompt(cs []Category, s []Sentence) Prompt {
 - Sharing words or a subject with a description is not enough.
 - A wrong category does more harm than a None.
 - Give your confidence as a whole number: from 1 (it barely fits) to 10 (a model example) for a category, always 0 for None.
-- Give each sentence exactly one answer, under its own id. Name the category by its id, as a string. Explain in one short sentence first.
+- Give each sentence exactly one answer, under its own id. Name the category by its id, as a string. ` + choose(explain, "Explain in one short sentence first.", "Do not explain.") + `
 
 ` + d.block() + `
 
 Form of the answer:
-{"answers": [{"id": 1, "explanation": "…", "category": "4", "confidence": 8}, {"id": 2, "explanation": "…", "category": "None", "confidence": 0}, …]}`
-	return Prompt{System: system, User: user, SchemaName: TaskCompleteness, Schema: completenessSchema(cs), MaxTokens: listTokens(len(s))}
+` + choose(explain,
+		`{"answers": [{"id": 1, "explanation": "…", "category": "4", "confidence": 8}, {"id": 2, "explanation": "…", "category": "None", "confidence": 0}, …]}`,
+		`{"answers": [{"id": 1, "category": "4", "confidence": 8}, {"id": 2, "category": "None", "confidence": 0}, …]}`)
+	return Prompt{System: system, User: user, SchemaName: TaskCompleteness, Schema: completenessSchema(cs, explain), MaxTokens: listTokens(len(s), explain)}
 }
 
 // FitPrompt asks how well one sentence fits the category of its own cluster,
-// from 0 to 10.
-func FitPrompt(c Category, s Sentence) Prompt {
+// from 0 to 10, and, with explain, why.
+func FitPrompt(c Category, s Sentence, explain bool) Prompt {
 	c.ID, s.ID = 1, 1
 	d := Data{Task: TaskFit, Category: &c, Sentences: []Sentence{s}}
 	user := `Below are the title and the description of one function that sentences can perform in a reasoning trace, and one sentence. Rate how well the sentence fits the description, as a whole number from 0 to 10:
@@ -93,13 +98,17 @@ func FitPrompt(c Category, s Sentence) Prompt {
 - 5: it does something of the kind, but the description would not make you think of it;
 - 10: it is a model example of what is described.
 
-Only the function counts, not shared words or a shared subject. Explain in one or two sentences first.
+Only the function counts, not shared words or a shared subject. ` + choose(explain, "Explain in one or two sentences first.", "Do not explain.") + `
 
 ` + d.block() + `
 
 Form of the answer:
-{"explanation": "…", "score": 7}`
-	return Prompt{System: system, User: user, SchemaName: TaskFit, Schema: scoreSchema(), MaxTokens: 600}
+` + choose(explain, `{"explanation": "…", "score": 7}`, `{"score": 7}`)
+	p := Prompt{System: system, User: user, SchemaName: TaskFit, Schema: scoreSchema(explain), MaxTokens: 600}
+	if !explain {
+		p.MaxTokens = 100
+	}
+	return p
 }
 
 // SimilarityPrompt asks how similar the functions of two categories are, from
@@ -119,12 +128,25 @@ Compare what the sentences do for the reasoning: could a sentence of one categor
 
 Form of the answer:
 {"explanation": "…", "score": 3}`
-	return Prompt{System: system, User: user, SchemaName: TaskSimilarity, Schema: scoreSchema(), MaxTokens: 600}
+	return Prompt{System: system, User: user, SchemaName: TaskSimilarity, Schema: scoreSchema(true), MaxTokens: 600}
 }
 
-// listTokens is the completion limit for n explained answers: about 150 tokens
-// each, three times what a short explanation takes.
-func listTokens(n int) int { return 400 + 150*n }
+// listTokens is the completion limit for n answers: about 150 tokens each, three
+// times what a short explanation takes, or 50 for those without.
+func listTokens(n int, explain bool) int {
+	if explain {
+		return 400 + 150*n
+	}
+	return 400 + 50*n
+}
+
+// choose is a piece of wording with or without explanations.
+func choose(explain bool, with, without string) string {
+	if explain {
+		return with
+	}
+	return without
+}
 
 // exampleCategory shows a titler the precision that is wanted.
 type exampleCategory struct {

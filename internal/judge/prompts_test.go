@@ -18,10 +18,15 @@ func samplePrompts() map[string]Prompt {
 		{ID: 4, Title: "Recalling a rule", Description: "The sentence brings a known rule in."},
 	}
 	p := map[string]Prompt{
-		"accuracy":     AccuracyPrompt(cs[1], s),
-		"completeness": CompletenessPrompt(cs, s),
-		"fit":          FitPrompt(cs[1], s[2]),
+		"accuracy":     AccuracyPrompt(cs[1], s, true),
+		"completeness": CompletenessPrompt(cs, s, true),
+		"fit":          FitPrompt(cs[1], s[2], true),
 		"similarity":   SimilarityPrompt(cs[0], cs[1]),
+
+		"accuracy, unexplained":     AccuracyPrompt(cs[1], s, false),
+		"completeness, unexplained": CompletenessPrompt(cs, s, false),
+		"fit, unexplained":          FitPrompt(cs[1], s[2], false),
+
 		"title/traces": TitlePrompt(TitleInput{Sentences: s, Traces: []string{"First.\n\nSecond.", "Third."}}),
 	}
 	for n := range 6 {
@@ -38,10 +43,14 @@ func TestPromptsAreFrozen(t *testing.T) {
 		t.Fatalf("PromptVersion is %q: keep the digests of v1 and add those of the new set", PromptVersion)
 	}
 	want := map[string]string{
-		"accuracy":     "feef630881a6cd542411e91d2b741a9d",
-		"completeness": "6707c5103949b2f90b1e5c5152f0a145",
-		"fit":          "0d807db7b7109fa6e92eefe7c3496455",
-		"similarity":   "1a9e447c78b7b2b230045f887ce64de0",
+		"accuracy":                  "feef630881a6cd542411e91d2b741a9d",
+		"completeness":              "6707c5103949b2f90b1e5c5152f0a145",
+		"fit":                       "0d807db7b7109fa6e92eefe7c3496455",
+		"similarity":                "1a9e447c78b7b2b230045f887ce64de0",
+		"accuracy, unexplained":     "149f22ed38e9526866cf58843571b948",
+		"completeness, unexplained": "21abcbaee052f64b9381c0a121294753",
+		"fit, unexplained":          "6bed29773bfb5e77dece67d78e5748a5",
+
 		"title/0":      "5308d6776995a300e8da7ff883de0187",
 		"title/1":      "5b2c9fdc7b9acbe9c6fb5a2d06a09e6c",
 		"title/2":      "2901ee9d5eaed65413024f27ad296370",
@@ -75,9 +84,9 @@ func TestReadDataReadsBackWhatPromptsCarry(t *testing.T) {
 		want Data
 	}{
 		{TitlePrompt(TitleInput{Sentences: s, Traces: texts[:2], ExampleCategories: 5}), Data{Task: TaskTitle, Sentences: wantText, Traces: texts[:2]}},
-		{AccuracyPrompt(c, s), Data{Task: TaskAccuracy, Category: &one, Sentences: wantText}},
-		{CompletenessPrompt(cs, s), Data{Task: TaskCompleteness, Categories: cs, Sentences: wantText}},
-		{FitPrompt(c, s[1]), Data{Task: TaskFit, Category: &one, Sentences: []Sentence{{1, texts[1]}}}},
+		{AccuracyPrompt(c, s, true), Data{Task: TaskAccuracy, Category: &one, Sentences: wantText}},
+		{CompletenessPrompt(cs, s, true), Data{Task: TaskCompleteness, Categories: cs, Sentences: wantText}},
+		{FitPrompt(c, s[1], true), Data{Task: TaskFit, Category: &one, Sentences: []Sentence{{1, texts[1]}}}},
 		{SimilarityPrompt(cs[0], cs[1]), Data{Task: TaskSimilarity, Categories: []Category{one, {2, "t", "d"}}}},
 	} {
 		got, err := ReadData(tc.p.User)
@@ -140,11 +149,11 @@ func TestSchemasAreStrict(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		walk(name, v)
-		if p.SchemaName == "" || p.MaxTokens < 500 || p.System == "" {
+		if p.SchemaName == "" || p.MaxTokens < 100 || p.System == "" {
 			t.Errorf("%s: schema name %q, limit %d", name, p.SchemaName, p.MaxTokens)
 		}
 	}
-	if got := AccuracyPrompt(Category{}, make([]Sentence, 50)).MaxTokens; got < 50*100 || got > 16384 {
+	if got := AccuracyPrompt(Category{}, make([]Sentence, 50), true).MaxTokens; got < 50*100 || got > 16384 {
 		t.Errorf("limit for 50 explained answers is %d: too small for them, or above the 16,384 tokens that gpt-4o can write", got)
 	}
 }

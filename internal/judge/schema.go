@@ -2,6 +2,7 @@ package judge
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 )
 
@@ -43,20 +44,28 @@ func titleSchema() json.RawMessage {
 	return json.RawMessage(object(property{"title", stringType}, property{"description", stringType}))
 }
 
-func accuracySchema() json.RawMessage {
-	return answerList(object(
+func accuracySchema(explain bool) json.RawMessage {
+	return answerList(explained(explain,
 		property{"id", integerType},
 		property{"explanation", stringType},
 		property{"answer", `{"type":"string","enum":["Yes","No"]}`},
 	))
 }
 
-func completenessSchema(cs []Category) json.RawMessage {
+// explained is object, without the explanation where none is wanted.
+func explained(explain bool, properties ...property) string {
+	if !explain {
+		properties = slices.DeleteFunc(properties, func(p property) bool { return p.name == "explanation" })
+	}
+	return object(properties...)
+}
+
+func completenessSchema(cs []Category, explain bool) json.RawMessage {
 	ids := make([]string, 0, len(cs)+1)
 	for _, c := range cs {
 		ids = append(ids, strconv.Itoa(c.ID))
 	}
-	return answerList(object(
+	return answerList(explained(explain,
 		property{"id", integerType},
 		property{"explanation", stringType},
 		property{"category", `{"type":"string","enum":` + encode(append(ids, none)) + `}`},
@@ -64,6 +73,6 @@ func completenessSchema(cs []Category) json.RawMessage {
 	))
 }
 
-func scoreSchema() json.RawMessage {
-	return json.RawMessage(object(property{"explanation", stringType}, property{"score", integerType}))
+func scoreSchema(explain bool) json.RawMessage {
+	return json.RawMessage(explained(explain, property{"explanation", stringType}, property{"score", integerType}))
 }
