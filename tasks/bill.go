@@ -64,7 +64,8 @@ func (o *Office) fileOf(d cache.Digest, open func() (io.ReadCloser, error)) (*as
 }
 
 // Bill is Asks for what would be sent: a request that is answered, in a batch,
-// or asked by two nodes is not counted again. The record of a node finds record.
+// or asked by two nodes is not counted again; in a batch that a person cancelled,
+// it is. The record of a node finds record.
 func (o *Office) Bill(ctx context.Context, c *Compiled, p *graph.Plan, record func(cache.Digest) (*cache.Record, bool), past Answered) ([]Ask, error) {
 	counted := map[string]bool{}
 	var trouble error
@@ -82,10 +83,15 @@ func (o *Office) Bill(ctx context.Context, c *Compiled, p *graph.Plan, record fu
 			trouble = err
 			return nil
 		}
+		back, err := o.desk.Returning(ctx, f.keys) // some of these will be answered
+		if err != nil {
+			trouble = err
+			return nil
+		}
 		sums := map[string]*Ask{}
 		out := []Ask{} // not nil: known, even if it is nothing
 		for _, h := range f.heads {
-			if !unsent[h.Key] || counted[h.Key] {
+			if !unsent[h.Key] && !back[h.Key] || counted[h.Key] {
 				continue
 			}
 			counted[h.Key] = true
@@ -93,6 +99,7 @@ func (o *Office) Bill(ctx context.Context, c *Compiled, p *graph.Plan, record fu
 				sums[h.Task] = &Ask{Evaluator: e, Task: h.Task, Exact: true}
 			}
 			a := sums[h.Task]
+			a.Exact = a.Exact && !back[h.Key]
 			a.Requests++
 			a.Prompt += int64(h.Tokens)
 			a.Most += int64(h.Body.Most)

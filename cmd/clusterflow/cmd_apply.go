@@ -313,7 +313,16 @@ func (a *app) confirm(ctx context.Context, p *planned, office *tasks.Office, sto
 	if in, ok := a.in.(*os.File); !ok || f.json || !isTerminal(in) {
 		return fmt.Errorf("this would send\n%s\nand nobody is here to agree to it: give --yes, or run what costs nothing with --only train", text)
 	}
-	fmt.Fprintf(a.out, "\nThis sends the study's sentences:\n%s\nGo on? [y/N] ", text)
+	ok, err := a.agrees(ctx, "This sends the study's sentences:\n"+text)
+	if err == nil && !ok {
+		err = errors.New("nothing was sent; --only train runs what costs nothing")
+	}
+	return err
+}
+
+// agrees asks the person at the terminal whether to go on.
+func (a *app) agrees(ctx context.Context, text string) (bool, error) {
+	fmt.Fprintf(a.out, "\n%s\nGo on? [y/N] ", text)
 	answer := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(a.in).ReadString('\n')
@@ -321,12 +330,9 @@ func (a *app) confirm(ctx context.Context, p *planned, office *tasks.Office, sto
 	}()
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	case s := <-answer:
-		if s != "y" && s != "yes" {
-			return errors.New("nothing was sent; --only train runs what costs nothing")
-		}
-		return nil
+		return s == "y" || s == "yes", nil
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"clusterflow/cache"
 	"clusterflow/graph"
 	"clusterflow/internal/batch"
+	"clusterflow/internal/judge"
 	"clusterflow/tasks"
 )
 
@@ -21,20 +23,51 @@ import (
 type askedFilter struct {
 	cluster, rep int // -1: any
 	task         string
+	failed       bool // only those whose answer cannot be used at all
 	most         int
 	asJSON       bool
+}
+
+func (q *askedFilter) add(c *cobra.Command) {
+	c.Flags().IntVar(&q.cluster, "cluster", -1, "only requests about this cluster, from 0")
+	c.Flags().IntVar(&q.rep, "rep", -1, "only this repetition, from 0")
+	c.Flags().StringVar(&q.task, "metric", "", "only requests of this `kind`: title, accuracy, completeness, fit or similarity")
+}
+
+// choose leaves the requests that are meant.
+func (q *askedFilter) choose(all []askedOf) ([]askedOf, error) {
+	if q.task != "" && !slices.Contains(judge.Tasks, q.task) {
+		return nil, fmt.Errorf("--metric %s: one of %s", q.task, strings.Join(judge.Tasks, ", "))
+	}
+	var trouble error
+	for i := range all {
+		n := &all[i]
+		n.asked = slices.DeleteFunc(n.asked, func(r tasks.Asked) bool {
+			if q.cluster >= 0 && (q.cluster >= n.clusters || !r.About(q.cluster)) || q.rep >= 0 && r.Rep != q.rep || q.task != "" && r.Task != q.task {
+				return true
+			}
+			if !q.failed {
+				return false
+			}
+			v, _, err := r.Verdict()
+			trouble = cmp.Or(trouble, err)
+			return !v.Bad()
+		})
+	}
+	return all, trouble
+}
+
+// none says that the filter leaves nothing.
+func (q *askedFilter) none() error {
+	if q.failed {
+		return errors.New("no answer like that has failed")
+	}
+	return errors.New("no request is like that; leave out --cluster, --rep or --metric to see what there is")
 }
 
 func (a *app) promptsCommand() *cobra.Command {
 	return a.askedCommand("prompts", "Show the exact requests of a clustering, as they are sent; nothing is sent",
 		"The requests of ADDRESS, such as r1/12/gmm/20, as far as the study has been applied: those for titles\nonce it is trained, those that grade once it has titles.", false)
-}
-
-func (a *app) answersCommand() *cobra.Command {
-	c := &cobra.Command{Use: "answers", Short: "Look at the answers that titles and scores were made from"}
-	c.AddCommand(a.askedCommand("show", "Show requests with what was answered",
-		"The requests of ADDRESS, such as r1/12/gmm/20, with their answers, failed ones included.", true))
-	return c
 }
 
 func (a *app) askedCommand(name, short, long string, answered bool) *cobra.Command {
@@ -54,13 +87,17 @@ func (a *app) askedCommand(name, short, long string, answered bool) *cobra.Comma
 			if err != nil {
 				return err
 			}
+			if all, err = q.choose(all); err != nil {
+				return err
+			}
 			return a.writeAsked(all, q, answered)
 		},
 	}
 	f.add(c)
-	c.Flags().IntVar(&q.cluster, "cluster", -1, "only requests about this cluster, from 0")
-	c.Flags().IntVar(&q.rep, "rep", -1, "only this repetition, from 0")
-	c.Flags().StringVar(&q.task, "metric", "", "only requests of this `kind`: title, accuracy, completeness, fit or similarity")
+	q.add(c)
+	if answered {
+		c.Flags().BoolVar(&q.failed, "failed", false, failedUsage)
+	}
 	c.Flags().IntVar(&q.most, "most", 3, "print so many `requests` in full")
 	c.Flags().BoolVar(&q.asJSON, "json", false, "print all that were chosen, one JSON object a line")
 	return c
@@ -71,6 +108,7 @@ type askedOf struct {
 	addr     string
 	clusters int
 	asked    []tasks.Asked
+	await    *graph.Step // that sees to them; nil in a part of a study without it
 }
 
 // gatherAsked reads the requests of all submit nodes at or below an address.
@@ -103,8 +141,9 @@ func gatherAsked(p *planned, blobs *cache.Blobs, study, addr string, answered bo
 		if s.State != graph.Cached || record == nil {
 			continue // its requests are not known yet
 		}
+		w := awaits[s.Node]
 		var await *cache.Record
-		if w := awaits[s.Node]; answered && w != nil && w.State == graph.Cached {
+		if answered && w != nil && w.State == graph.Cached {
 			await = w.Record
 		}
 		asked, err := tasks.ReadAsked(blobs, record, await)
@@ -112,7 +151,7 @@ func gatherAsked(p *planned, blobs *cache.Blobs, study, addr string, answered bo
 			return nil, fmt.Errorf("the requests of %s: %w; apply the study to make them again", s.Node.Addr, err)
 		}
 		clusters, _ := strconv.Atoi(s.Node.Attr("clusters"))
-		out = append(out, askedOf{s.Node.Addr, clusters, asked})
+		out = append(out, askedOf{s.Node.Addr, clusters, asked, w})
 	}
 	if len(out) == 0 {
 		return nil, fmt.Errorf("no request of %s is known as the study stands: it is trained first, and titled before it is graded; run clusterflow apply %s", addr, study)
@@ -125,13 +164,10 @@ func (a *app) writeAsked(all []askedOf, q askedFilter, answered bool) error {
 	enc.SetEscapeHTML(false)
 	total, shown := 0, 0
 	for _, n := range all {
-		chosen := slices.DeleteFunc(n.asked, func(r tasks.Asked) bool {
-			return q.cluster >= 0 && (q.cluster >= n.clusters || !r.About(q.cluster)) || q.rep >= 0 && r.Rep != q.rep || q.task != "" && r.Task != q.task
-		})
-		total += len(chosen)
-		for i := range chosen {
+		total += len(n.asked)
+		for i := range n.asked {
 			if q.asJSON {
-				if err := enc.Encode(&chosen[i]); err != nil {
+				if err := enc.Encode(&n.asked[i]); err != nil {
 					return err
 				}
 				continue
@@ -140,14 +176,14 @@ func (a *app) writeAsked(all []askedOf, q askedFilter, answered bool) error {
 				break
 			}
 			shown++
-			if err := writeRequest(a.out, n.addr, &chosen[i], answered); err != nil {
+			if err := writeRequest(a.out, n.addr, &n.asked[i], answered); err != nil {
 				return err
 			}
 		}
 	}
 	switch {
 	case total == 0:
-		return errors.New("no request is like that; leave out --cluster, --rep or --metric to see what there is")
+		return q.none()
 	case !q.asJSON && total > shown:
 		fmt.Fprintf(a.out, "%s of %s shown; --most N shows more, --json all\n", thousands(shown), count(total, "request", "requests"))
 	}
