@@ -1,9 +1,15 @@
 package studies
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -12,10 +18,13 @@ import (
 	"github.com/zclconf/go-cty/cty/function/stdlib"
 )
 
-// functions are what expressions may call. All of them are pure: the same
-// study text means the same study on every machine and day.
-func functions() map[string]function.Function {
+// functions are what expressions may call. All of them are pure, but for file,
+// which reads in the study's folder: the same folder means the same study on
+// every machine and day.
+func functions(dir string) map[string]function.Function {
 	return map[string]function.Function{
+		"file": fileFunction(dir),
+
 		// numbers
 		"abs":      stdlib.AbsoluteFunc,
 		"ceil":     stdlib.CeilFunc,
@@ -82,6 +91,52 @@ func functions() map[string]function.Function {
 		"toset":      stdlib.MakeToFunc(cty.Set(cty.DynamicPseudoType)),
 		"tostring":   stdlib.MakeToFunc(cty.String),
 	}
+}
+
+// mostFile is how long a file may be that a study takes in as text.
+const mostFile = 1 << 20
+
+// fileFunction gives the text of a file in the study's folder or below. No other
+// file can be read, because what a study takes in may be sent to the hosts that
+// it names.
+func fileFunction(dir string) function.Function {
+	return function.New(&function.Spec{
+		Params: []function.Parameter{{Name: "path", Type: cty.String}},
+		Type:   function.StaticReturnType(cty.String),
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+			text, err := readInside(dir, args[0].AsString())
+			if err != nil {
+				return cty.UnknownVal(cty.String), function.NewArgError(0, err)
+			}
+			return cty.StringVal(text), nil
+		},
+	})
+}
+
+func readInside(dir, name string) (string, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	f, err := root.Open(filepath.FromSlash(name))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("there is no %s beside the study", name)
+	case err != nil:
+		return "", fmt.Errorf("%s cannot be read: file takes paths in the study's folder, with slashes and not out of it", name)
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, mostFile+1))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%s cannot be read", name)
+	case len(raw) > mostFile:
+		return "", fmt.Errorf("%s is longer than a prompt can be, %d bytes", name, mostFile)
+	case !utf8.Valid(raw):
+		return "", fmt.Errorf("%s is not text in UTF-8", name)
+	}
+	return string(raw), nil
 }
 
 // pathFunction takes a path with slashes apart; it reads no disk.

@@ -1,6 +1,7 @@
 package studies
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"math"
 	"slices"
@@ -69,8 +70,8 @@ func (d *decoder) titles(b *hclsyntax.Block) {
 	t.TraceExamples = get(r, "n_trace_examples", defaultTraceExamples, count(0))
 	t.ExampleCategories = get(r, "example_categories", 0, whole(0, maxExampleCategories))
 	r.prompts()
+	t.Prompt = r.wording()
 	r.notYet("file", "Clusters would be titled by an evaluator, not from this file.")
-	r.notYet("prompt", "The shipped wording would be sent instead of yours.")
 	r.done()
 }
 
@@ -122,7 +123,10 @@ func (d *decoder) evaluation(b *hclsyntax.Block) {
 	e.Labels = d.gradedLabels(r)
 	e.HeldOut = get(r, "held_out", false, boolean)
 	r.prompts()
-	r.notYet("prompt", "The shipped wording would be sent instead of yours.")
+	r.later = append(r.later, "prompt")
+	if attr := r.body.Attributes["prompt"]; attr != nil {
+		r.errorf(attr.NameRange, "prompt stands in another block", "Each metric has a question of its own: write it into accuracy { }, completeness { } or orthogonality { }.")
+	}
 	r.done()
 }
 
@@ -150,6 +154,21 @@ func (d *decoder) gradedLabels(r *reader) Value[string] {
 	return get(r, "labels", d.proto.labels, oneOf("trained", "predicted"))
 }
 
+// wording reads a text that replaces that of a question; "" keeps ours. Settings
+// show a digest of it.
+func (r *reader) wording() Value[string] {
+	quiet := r.quiet
+	r.quiet = true
+	v := get(r, "prompt", "", anyText)
+	r.quiet = quiet
+	shown := ""
+	if v.Set {
+		shown = fmt.Sprintf("own (SHA-256 %.12x)", sha256.Sum256([]byte(v.V)))
+	}
+	r.setting("prompt", shown, "", v.Origin())
+	return v
+}
+
 // explanations reads which verdicts about sentences are explained.
 func (r *reader) explanations(def string) Value[string] {
 	return get(r, "explanations", def, oneOf("all", "sample", "none"))
@@ -157,6 +176,7 @@ func (r *reader) explanations(def string) Value[string] {
 
 func (d *decoder) accuracy(r *reader, e *Evaluation) {
 	a := &e.Accuracy
+	a.Prompt = r.wording()
 	if a.Explanations = r.explanations(e.Explanations.V); !a.Explanations.Set {
 		a.Explanations = e.Explanations
 	}
@@ -190,6 +210,7 @@ func (d *decoder) accuracy(r *reader, e *Evaluation) {
 
 func (d *decoder) completeness(r *reader, e *Evaluation) {
 	c := &e.Completeness
+	c.Prompt = r.wording()
 	c.Examples = get(r, "examples", d.proto.completeness, countOr(1, "all", -1))
 	c.Mode = get(r, "mode", d.proto.completenessMode, oneOf("assign", "fit"))
 	r.done()
@@ -197,6 +218,7 @@ func (d *decoder) completeness(r *reader, e *Evaluation) {
 
 func (d *decoder) orthogonality(r *reader, e *Evaluation) {
 	o := &e.Orthogonality
+	o.Prompt = r.wording()
 	o.Threshold = get(r, "threshold", defaultThreshold, decimal(0, 1))
 	o.Repetitions = get(r, "repetitions", d.proto.orthogonalityTitles, oneOf("first", "each"))
 	r.done()

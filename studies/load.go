@@ -34,7 +34,7 @@ func Load(path string, opt Options) (*Study, Diagnostics) {
 func Parse(filename string, src []byte, opt Options) (*Study, Diagnostics) {
 	d := &decoder{
 		opt:    opt,
-		scope:  newScope(),
+		scope:  newScope(filepath.Dir(filename)),
 		blocks: map[string][]*hclsyntax.Block{},
 		study: &Study{
 			File:   filename,

@@ -26,10 +26,10 @@ type scope struct {
 	ctx   *hcl.EvalContext
 }
 
-func newScope() *scope {
+func newScope(dir string) *scope {
 	return &scope{
 		names: map[string][]string{"var": nil, "local": nil},
-		ctx:   &hcl.EvalContext{Variables: map[string]cty.Value{}, Functions: functions()},
+		ctx:   &hcl.EvalContext{Variables: map[string]cty.Value{}, Functions: functions(dir)},
 	}
 }
 

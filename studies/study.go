@@ -200,8 +200,9 @@ type Titles struct {
 	Evaluator           *Evaluator // nil only in a study with errors
 	DescriptionExamples Value[int] // sentences shown per cluster
 	Repetitions         Value[int]
-	TraceExamples       Value[int] // whole traces shown
-	ExampleCategories   Value[int] // 0 to 5
+	TraceExamples       Value[int]    // whole traces shown
+	ExampleCategories   Value[int]    // 0 to 5
+	Prompt              Value[string] // wording of the question; "": the shipped one
 }
 
 // Evaluation grades every titles × judge pair of its lists.
@@ -215,14 +216,17 @@ type Evaluation struct {
 	Accuracy struct {
 		Inside, Outside Value[int]    // sentences per cluster from it and from the others
 		Explanations    Value[string] // those of the evaluation, if not said otherwise
+		Prompt          Value[string] // wording of the question; "": the shipped one
 	}
 	Completeness struct {
 		Examples Value[int]    // sentences; -1: all
 		Mode     Value[string] // "assign" or "fit"
+		Prompt   Value[string]
 	}
 	Orthogonality struct {
 		Threshold   Value[float64]
 		Repetitions Value[string] // "first" or "each": whose titles are compared
+		Prompt      Value[string]
 	}
 	// Explanations says which verdicts about sentences are explained: "all",
 	// "sample" (those of the first repetition) or "none".

@@ -108,6 +108,7 @@ titles "auto" {
   repetitions          = 2
   n_trace_examples     = 1
   example_categories   = 1
+  prompt               = file("title.tmpl")
 }
 titles "more" {
   evaluator = evaluator.other
@@ -123,15 +124,18 @@ evaluation "main" {
     inside       = 5
     outside      = 6
     explanations = "all"
+    prompt       = "First\n{{.Data}}"
   }
   completeness {
     examples = 12
     mode     = "assign"
+    prompt   = "Second\n{{.Data}}"
   }
   metrics = ["accuracy", "completeness", "orthogonality"]
   orthogonality {
     threshold   = 0.5
     repetitions = "first"
+    prompt      = "Third\n{{.Data}}"
   }
 }
 report {
@@ -149,6 +153,8 @@ func everythingDir(t testing.TB) string {
 	write(t, dir, "elsewhere/same.json", rows)
 	rows[0].Full = "<think>This one is new. All else is as before.</think>"
 	write(t, dir, "edited.json", rows)
+	write(t, dir, "title.tmpl", "Name these.\n{{.Data}}\n{{.Form}}")
+	write(t, dir, "other.tmpl", "Name those.\n{{.Data}}\n{{.Form}}")
 	write(t, dir, "others.json", shortResponses(7))
 	makeCheckpoint(t, dir+"/qwen", "qwen2", 1)
 	makeCheckpoint(t, dir+"/elsewhere/qwen", "qwen2", 1)
@@ -267,6 +273,7 @@ func edits(dir string) []edit {
 		{setting: "titles.auto.evaluator", old: "evaluator.titler", new: "evaluator.other", changes: []string{"submit-titles", "await-titles", report}},
 		{setting: "titles.auto.description_examples", old: "description_examples = 8", new: "description_examples = 9", changes: titling},
 		{setting: "titles.auto.repetitions", old: "repetitions          = 2", new: "repetitions = 3", changes: []string{"submit-titles", "score", report}},
+		{setting: "titles.auto.prompt", old: `"title.tmpl"`, new: `"other.tmpl"`, changes: titling},
 		{setting: "titles.auto.n_trace_examples", old: "n_trace_examples     = 1", new: "n_trace_examples = 2", changes: titling},
 		{setting: "titles.auto.example_categories", old: "example_categories   = 1", new: "example_categories = 2", changes: titling},
 		{setting: "", old: `titles "auto"`, new: `titles "named"`, changes: []string{report}, rename: []string{"auto", "named"}},
@@ -277,12 +284,16 @@ func edits(dir string) []edit {
   orthogonality {
     threshold   = 0.5
     repetitions = "first"
+    prompt      = "Third\n{{.Data}}"
   }
 `, new: "[\"accuracy\", \"completeness\"]\n", changes: scoring},
 		{setting: "evaluation.main.metrics", old: `"accuracy", "completeness", `, new: `"completeness", "accuracy", `, changes: scoring},
 		{setting: "evaluation.main.accuracy.inside", old: "inside       = 5", new: "inside = 4", changes: grading},
 		{setting: "evaluation.main.accuracy.outside", old: "outside      = 6", new: "outside = 4", changes: grading},
 		{setting: "evaluation.main.accuracy.explanations", old: `"all"`, new: `"none"`, changes: grading},
+		{setting: "evaluation.main.accuracy.prompt", old: `First`, new: `Now`, changes: grading},
+		{setting: "evaluation.main.completeness.prompt", old: `Second`, new: `Now`, changes: grading},
+		{setting: "evaluation.main.orthogonality.prompt", old: `Third`, new: `Now`, changes: grading},
 		{setting: "evaluation.main.completeness.examples", old: "examples = 12", new: `examples = "all"`, changes: grading},
 		{setting: "evaluation.main.completeness.mode", old: `"assign"`, new: `"fit"`, changes: scoring},
 		{setting: "evaluation.main.orthogonality.threshold", old: "threshold   = 0.5", new: "threshold = 0.6", changes: []string{"score", report}},

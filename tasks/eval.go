@@ -39,15 +39,18 @@ func (t *submitEval) Params() []cache.Line {
 	set(&p, "metrics", t.eval.Metrics)
 	if asks(t.eval, judge.MetricAccuracy) {
 		set(&p, "accuracy explanations", t.eval.Accuracy.Explanations)
+		wordingParam(&p, "accuracy prompt", t.eval.Accuracy.Prompt)
 		set(&p, "accuracy inside", t.eval.Accuracy.Inside)
 		set(&p, "accuracy outside", t.eval.Accuracy.Outside)
 	}
 	if asks(t.eval, judge.MetricCompleteness) {
 		set(&p, "completeness explanations", t.eval.Explanations)
+		wordingParam(&p, "completeness prompt", t.eval.Completeness.Prompt)
 		set(&p, "completeness examples", t.eval.Completeness.Examples)
 		set(&p, "completeness mode", t.eval.Completeness.Mode)
 	}
 	if asks(t.eval, judge.MetricOrthogonality) {
+		wordingParam(&p, "orthogonality prompt", t.eval.Orthogonality.Prompt)
 		set(&p, "orthogonality repetitions", t.eval.Orthogonality.Repetitions)
 	}
 	set(&p, "held_out", t.eval.HeldOut)
@@ -101,6 +104,9 @@ func (t *submitEval) Run(ctx context.Context, job *graph.Job) error {
 			q.similarity(rep, cats)
 		}
 	}
+	if q.err != nil {
+		return q.err
+	}
 	return putRequests(job, q.rs)
 }
 
@@ -112,6 +118,7 @@ type questions struct {
 	data string       // digest of the sentences
 	seen map[int]bool // sentences that are not asked about, by row
 	rs   []request
+	err  error // of a wording
 }
 
 // seenByTitler are the sentences that the titler was shown, as examples of any
@@ -211,6 +218,11 @@ func (q *questions) similarity(rep int, cats []judge.Category) {
 }
 
 func (q *questions) ask(p judge.Prompt, r request) {
+	if own := wordingFor(q.t.eval, r.Task); own.Set && q.err == nil {
+		if p, q.err = reword(own, p); q.err != nil {
+			return
+		}
+	}
 	q.rs = append(q.rs, newRequest(q.e, p, r))
 }
 

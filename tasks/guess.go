@@ -143,6 +143,16 @@ func (m *material) request(kind string, t graph.Task, k int, e batch.Evaluator, 
 			p = judge.SimilarityPrompt(cats[0], cats[min(1, k-1)])
 		}
 	}
+	own := studies.Value[string]{}
+	switch t := t.(type) {
+	case *submitTitles:
+		own = t.titles.Prompt
+	case *submitEval:
+		own = wordingFor(t.eval, kind)
+	}
+	if reworded, err := reword(own, p); err == nil {
+		p = reworded
+	}
 	r := newRequest(e, p, request{})
 	limit, _ := price.Limit(r.Body)
 	a := Ask{Prompt: int64(r.Tokens), Most: int64(limit)}

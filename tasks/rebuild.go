@@ -267,6 +267,9 @@ func rebuildTrain(g *given) (graph.Task, error) {
 }
 
 func rebuildSubmitTitles(g *given) (graph.Task, error) {
+	if g.params["prompt"] != "" {
+		return nil, errOwnWording
+	}
 	return &submitTitles{
 		study: &studies.Study{Seed: g.seed()},
 		titles: &studies.Titles{
@@ -285,6 +288,11 @@ func rebuildSubmitEval(g *given) (graph.Task, error) {
 	ev.HeldOut = g.yes("held_out")
 	ev.Completeness.Examples, ev.Completeness.Mode = g.wholePerhaps("completeness examples"), g.perhaps("completeness mode")
 	ev.Orthogonality.Repetitions = g.perhaps("orthogonality repetitions")
+	for _, name := range []string{"accuracy prompt", "completeness prompt", "orthogonality prompt"} {
+		if g.params[name] != "" {
+			return nil, errOwnWording
+		}
+	}
 	t := &submitEval{study: &studies.Study{Seed: g.seed()}, eval: ev, judge: g.evaluator()}
 	for _, in := range g.spec.Inputs {
 		if in.Name != "title-requests" {

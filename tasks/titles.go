@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 
 	"clusterflow/cache"
@@ -30,6 +31,7 @@ func (t *submitTitles) Params() []cache.Line {
 	set(&p, "repetitions", t.titles.Repetitions)
 	set(&p, "trace_examples", t.titles.TraceExamples)
 	set(&p, "example_categories", t.titles.ExampleCategories)
+	wordingParam(&p, "prompt", t.titles.Prompt)
 	evaluatorParams(&p, t.titles.Evaluator)
 	return p.lines
 }
@@ -43,6 +45,10 @@ func (t *submitTitles) Run(ctx context.Context, job *graph.Job) error {
 	if err != nil {
 		return err
 	}
+	wording, err := wordingOf(t.titles.Prompt)
+	if err != nil {
+		return err
+	}
 	e := settings(t.titles.Evaluator)
 	var rs []request
 	for cluster, rows := range c.members {
@@ -53,9 +59,12 @@ func (t *submitTitles) Run(ctx context.Context, job *graph.Job) error {
 			return err
 		}
 		shown := t.examples(c, cluster, rows)
-		prompt := judge.TitlePrompt(judge.TitleInput{
+		prompt, err := wording.Reword(judge.TitlePrompt(judge.TitleInput{
 			Sentences: c.prompted(shown), Traces: traces, ExampleCategories: t.titles.ExampleCategories.V,
-		})
+		}))
+		if err != nil {
+			return fmt.Errorf("prompt (%s): %w", t.titles.Prompt.Origin(), err)
+		}
 		tokens := 0 // of the first, and then of all
 		for rep := range t.titles.Repetitions.V {
 			r := newRequest(e, prompt, request{Task: judge.TaskTitle, Rep: rep, Cluster: cluster, Rows: shown, Traces: responses, Tokens: tokens})

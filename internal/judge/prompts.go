@@ -14,6 +14,12 @@ The material stands as JSON between two marker lines. It is there to be examined
 
 Reply with one JSON object in the form that is asked for, and with nothing before or after it.`
 
+// Lines of a title prompt that can be there or not.
+const (
+	exampleIntro = "This is the precision that is wanted, shown on categories of another study."
+	tracesIntro  = `Under "traces" you find whole reasoning traces of the same model.`
+)
+
 // TitleInput is what a title is made from.
 type TitleInput struct {
 	Sentences         []Sentence // examples of the cluster, in the order to show
@@ -36,7 +42,7 @@ func TitlePrompt(in TitleInput) Prompt {
 `)
 	b.WriteString(exampleText(in.ExampleCategories))
 	if len(in.Traces) > 0 {
-		b.WriteString("\nUnder \"traces\" you find whole reasoning traces of the same model. They only show where such sentences occur; the group itself is under \"sentences\".\n")
+		b.WriteString("\n" + tracesIntro + " They only show where such sentences occur; the group itself is under \"sentences\".\n")
 	}
 	d := Data{Task: TaskTitle, Traces: in.Traces, Sentences: in.Sentences}
 	b.WriteString("\n" + d.block() + "\n\n")
@@ -162,7 +168,7 @@ func exampleText(n int) string {
 		return ""
 	}
 	var b strings.Builder
-	b.WriteString("\nThis is the precision that is wanted, shown on categories of another study. Use them as a measure, not as a list to choose from:\n")
+	b.WriteString("\n" + exampleIntro + " Use them as a measure, not as a list to choose from:\n")
 	for _, c := range all[:n] {
 		fmt.Fprintf(&b, "\nTitle: %s\nDescription: %s\nExamples:\n", c.title, c.description)
 		for _, e := range c.examples {
