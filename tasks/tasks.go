@@ -54,9 +54,9 @@ var (
 	kindTrain        = Kind{"train", "5", "fit one clustering"}
 	kindSubmitTitles = Kind{"submit-titles", "2", "write the requests that name the clusters"}
 	kindAwaitTitles  = Kind{"await-titles", "1", "collect the names"}
-	kindSubmitEval   = Kind{"submit-eval", "2", "write the requests that grade the clustering"}
+	kindSubmitEval   = Kind{"submit-eval", "3", "write the requests that grade the clustering"}
 	kindAwaitEval    = Kind{"await-eval", "1", "collect the grades"}
-	kindScore        = Kind{"score", "2", "compute every metric of one clustering"}
+	kindScore        = Kind{"score", "3", "compute every metric of one clustering"}
 	kindReport       = Kind{"report", "3", "result files, figures and the page"}
 )
 

@@ -9,7 +9,9 @@ import (
 )
 
 // object1 finds the last object of the content that has the wanted fields,
-// outermost or inside one wrapping object.
+// outermost or inside one wrapping object or list. What is found beside an
+// object in which the text ends may be a part of it, or be what it was about to
+// correct, and is not taken.
 func object1(content string, want func(map[string]any) bool) (map[string]any, error) {
 	found, skipped, err := read(content)
 	if err != nil {
@@ -17,27 +19,17 @@ func object1(content string, want func(map[string]any) bool) (map[string]any, er
 	}
 	var hit map[string]any
 	for _, v := range found {
-		if list, ok := v.([]any); ok && len(list) == 1 {
-			v = list[0]
+		if _, ok := v.([]any); ok {
+			v = alone(v)
 		}
-		o, ok := v.(map[string]any)
-		if !ok {
-			continue
-		}
-		o = lower(o)
-		if want(o) {
-			hit = o
-			continue
-		}
-		if len(o) == 1 {
-			for _, inner := range o {
-				if in, ok := inner.(map[string]any); ok && want(lower(in)) {
-					hit = lower(in)
-				}
+		for _, v := range []any{v, alone(v)} {
+			if o, ok := v.(map[string]any); ok && want(lower(o)) {
+				hit = lower(o)
+				break
 			}
 		}
 	}
-	if hit == nil {
+	if hit == nil || skipped == flawTorn {
 		return nil, notFound(content, skipped)
 	}
 	return hit, nil
@@ -45,8 +37,10 @@ func object1(content string, want func(map[string]any) bool) (map[string]any, er
 
 // items finds the list of answers, each an object with an id and one of the
 // verdict fields, and keys it by id. It takes the last object that wraps such
-// a list, else the last bare list, else the bare objects one after another; the
-// latter two only where nothing of the answer had to be skipped.
+// a list, itself perhaps alone in an object or list, else the last bare list,
+// else the bare objects one after another; the latter two only where nothing of
+// the answer had to be skipped, and none beside an object in which the text
+// ends.
 func items(content string, ids []int, verdicts ...string) (map[int]map[string]any, error) {
 	found, skipped, err := read(content)
 	if err != nil {
@@ -54,14 +48,13 @@ func items(content string, ids []int, verdicts ...string) (map[int]map[string]an
 	}
 	var list, bare, loose []any
 	for _, v := range found {
+		if l := wrapped(v, verdicts); l != nil {
+			list = l
+		} else if l := wrapped(alone(v), verdicts); l != nil {
+			list = l
+		}
 		switch v := v.(type) {
 		case map[string]any:
-			o := lower(v)
-			for _, name := range []string{"answers", "classifications", "categorizations", "results", "sentences"} {
-				if l, ok := o[name].([]any); ok && looksLikeItems(l, verdicts) {
-					list = l
-				}
-			}
 			if looksLikeItems([]any{v}, verdicts) {
 				loose = append(loose, v)
 			}
@@ -71,7 +64,9 @@ func items(content string, ids []int, verdicts ...string) (map[int]map[string]an
 			}
 		}
 	}
-	if list == nil && skipped == flawNone {
+	if skipped == flawTorn {
+		list = nil
+	} else if list == nil && skipped == flawNone {
 		if list = bare; list == nil {
 			list = loose
 		}
@@ -104,6 +99,39 @@ func items(content string, ids []int, verdicts ...string) (map[int]map[string]an
 	return out, nil
 }
 
+// wrapped is the list of answers that an object holds under one of its names,
+// nil if v is none.
+func wrapped(v any, verdicts []string) (list []any) {
+	o, ok := v.(map[string]any)
+	if !ok {
+		return nil
+	}
+	o = lower(o)
+	for _, name := range []string{"answers", "classifications", "categorizations", "results", "sentences"} {
+		if l, ok := o[name].([]any); ok && looksLikeItems(l, verdicts) {
+			list = l
+		}
+	}
+	return list
+}
+
+// alone is the one element of a list or the one field of an object, else nil.
+func alone(v any) any {
+	switch v := v.(type) {
+	case []any:
+		if len(v) == 1 {
+			return v[0]
+		}
+	case map[string]any:
+		if len(v) == 1 {
+			for _, inner := range v {
+				return inner
+			}
+		}
+	}
+	return nil
+}
+
 // looksLikeItems reports whether any element carries one of the verdict fields.
 func looksLikeItems(list []any, verdicts []string) bool {
 	for _, v := range list {
@@ -128,7 +156,8 @@ func read(content string) (found []any, skipped flaw, err error) {
 		}
 		return nil, flawNone, fail(CutOff, "the answer ends inside its reasoning")
 	}
-	found, skipped = values(part)
+	// An answer cut off inside a fence may still get the fence's end.
+	found, skipped = values(strings.TrimRight(part, " \t\r\n`"))
 	return found, skipped, nil
 }
 
@@ -195,11 +224,16 @@ func number(v any) (float64, bool) {
 	case float64:
 		return v, !math.IsNaN(v) && !math.IsInf(v, 0)
 	case string:
-		s := strings.TrimSuffix(strings.TrimSpace(v), "/10")
-		f, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
-		return f, err == nil && !math.IsNaN(f) && !math.IsInf(f, 0)
+		return decimal(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(v), "/10")))
 	}
 	return 0, false
+}
+
+// decimal reads what JSON would take for a number, a leading plus or point
+// forgiven; not hexadecimal, Inf or NaN.
+func decimal(s string) (float64, bool) {
+	f, err := strconv.ParseFloat(s, 64)
+	return f, err == nil && !strings.ContainsAny(s, "xXpP_nN")
 }
 
 // identifier reads a whole number, also from "3", "#3", "Sentence 3",

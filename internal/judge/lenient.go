@@ -30,15 +30,17 @@ func values(text string) (found []any, skipped flaw) {
 			found = append(found, v)
 			i = end
 			continue
+		case errors.Is(err, errEnd) && p.keyed:
+			skipped = flawTorn
 		case errors.Is(err, errEnd):
-			skipped = flawCut
-		case p.keyed && skipped == flawNone:
-			skipped = flawBroken
+			skipped = max(skipped, flawCut)
+		case p.keyed:
+			skipped = max(skipped, flawBroken)
 		}
 		i++
 	}
-	if p.budget <= 0 && skipped == flawNone {
-		skipped = flawBroken
+	if p.budget <= 0 {
+		skipped = max(skipped, flawBroken)
 	}
 	return found, skipped
 }
@@ -49,7 +51,8 @@ type flaw int
 const (
 	flawNone   flaw = iota // nothing, or brackets of prose
 	flawBroken             // an object with at least one key that breaks off in disorder
-	flawCut                // a value in which the text ends
+	flawCut                // brackets in which the text ends
+	flawTorn               // an object with at least one key in which the text ends
 )
 
 var (
@@ -346,8 +349,8 @@ func (p *lenient) word() (any, error) {
 	case "null", "None":
 		return nil, nil
 	}
-	f, err := strconv.ParseFloat(w, 64)
-	if err != nil || strings.ContainsAny(w, "xXpP_nN") { // no hexadecimal, no Inf or NaN
+	f, ok := decimal(w)
+	if !ok {
 		return nil, errSyntax
 	}
 	return f, nil

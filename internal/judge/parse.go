@@ -13,8 +13,10 @@ import (
 func ParseTitle(content string) (title, description string, err error) {
 	o, err := object1(content, func(o map[string]any) bool { return o["title"] != nil && o["description"] != nil })
 	if err != nil {
-		if t, d, ok := titleLines(content); ok {
-			return t, d, nil
+		if ReasonOf(err) != CutOff {
+			if t, d, ok := titleLines(content); ok {
+				return t, d, nil
+			}
 		}
 		return "", "", err
 	}
@@ -34,17 +36,19 @@ var descriptionLine = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`(?msi)^[\s*#_>-]*description[\s*_]*:[\s*_]*(.+)\z`)
 })
 
+// titleLines reads the two lines, with what Markdown puts around them. Lines
+// that an open brace precedes are an object's, which is broken.
 func titleLines(content string) (title, description string, ok bool) {
-	content = answerPart(content)
+	content = strings.TrimRight(answerPart(content), " \t\r\n`")
 	t := titleLine().FindStringSubmatchIndex(content)
-	if t == nil {
+	if t == nil || strings.Contains(content[:t[0]], "{") {
 		return "", "", false
 	}
 	d := descriptionLine().FindStringSubmatch(content[t[1]:])
 	if d == nil {
 		return "", "", false
 	}
-	paragraph, _, _ := strings.Cut(strings.TrimSpace(d[1]), "\n\n")
+	paragraph, _, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(d[1]), "\r\n", "\n"), "\n\n")
 	title = tidy(strings.Trim(strings.TrimSpace(content[t[2]:t[3]]), "*_\"“”"))
 	description = tidy(paragraph)
 	return title, description, title != "" && description != ""

@@ -86,7 +86,7 @@ var refusal = sync.OnceValue(func() *regexp.Regexp {
 // notFound names the best reason for an answer without the expected JSON.
 func notFound(content string, skipped flaw) *Failure {
 	switch {
-	case skipped == flawCut:
+	case skipped >= flawCut:
 		return fail(CutOff, "the JSON does not end: …%s", tail(content))
 	case len(content) < 2000 && refusal().MatchString(content):
 		return fail(Refused, "%s", excerpt(content))
