@@ -36,9 +36,16 @@ func (d *decoder) evaluator(b *hclsyntax.Block) {
 		e.ReasoningEffort = get(r, "reasoning_effort", "", oneOf("none", "minimal", "low", "medium", "high", "xhigh"))
 		e.MaxCompletionTokens = getShown(r, "max_completion_tokens", 0, "by prompt", count(1))
 	}
-	get(r, "mode", "batch", oneOfNow("Requests would go out as batches all the same.", []string{"direct"}, "batch"))
+	d.mode(r, e)
 	d.money(r, e)
 	r.done()
+}
+
+// mode reads how requests are sent, which changes neither them nor the answers.
+func (d *decoder) mode(r *reader, e *Evaluator) {
+	e.Mode = get(r, "mode", "batch", oneOf("batch", "direct"))
+	// Of use in direct mode alone, but whoever switches to and fro keeps it.
+	e.Concurrency = get(r, "concurrency", defaultConcurrency, whole(1, 1000))
 }
 
 // money reads what an evaluator costs and may cost, which changes no result.

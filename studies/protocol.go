@@ -47,6 +47,7 @@ const (
 	defaultSeed                = 42
 	defaultMinWords            = 3
 	defaultDescriptionExamples = 200
+	defaultConcurrency         = 8
 	defaultRepetitions         = 5
 	defaultTraceExamples       = 3
 	defaultThreshold           = 0.5

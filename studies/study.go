@@ -178,6 +178,8 @@ type Evaluator struct {
 	HasTemperature      bool          // false: 0 for models that take one
 	ReasoningEffort     Value[string] // "": not sent
 	MaxCompletionTokens Value[int]    // 0: chosen per prompt
+	Mode                Value[string] // "batch" or "direct"
+	Concurrency         Value[int]    // direct requests under way at once
 
 	Price      Price          // the list price of the model, if there is one, where it is not Given
 	MaxCostUSD Value[float64] // most that may be spent on its requests; no limit where it is not Set

@@ -62,7 +62,7 @@ func PriceOf(e *studies.Evaluator) (price.Price, bool) {
 }
 
 // InBatches reports whether an evaluator is paid at the price of batches.
-func InBatches(e *studies.Evaluator) bool { return true }
+func InBatches(e *studies.Evaluator) bool { return e.Mode.V != "direct" }
 
 // Names of notes in the records of submit and await nodes, before the task.
 const (

@@ -43,7 +43,7 @@ func (t *await) Params() []cache.Line {
 // Group is everything that one evaluator is asked in one stage.
 func (t *await) Group() string {
 	be := settings(t.evaluator)
-	return strings.Join([]string{t.kind.Name, be.Provider, be.Model, be.BaseURL, t.evaluator.APIKeyEnv.V}, " ")
+	return strings.Join([]string{t.kind.Name, be.Provider, be.Model, be.BaseURL, t.evaluator.APIKeyEnv.V, t.evaluator.Mode.V}, " ")
 }
 
 // Hold is true: full files are better than early ones.
@@ -82,6 +82,11 @@ func (t *await) RunGroup(ctx context.Context, jobs []*graph.Job) error {
 	if err != nil {
 		return err
 	}
+	if e.Direct {
+		if e.Answered, err = t.counter(ctx, jobs, own); err != nil {
+			return err
+		}
+	}
 	progress, trouble := t.office.desk.Advance(ctx, e, all) // progress is valid beside an error
 	t.office.saw(ctx, t.Group(), progress.Batches)
 	var ended []*graph.Job
@@ -115,6 +120,33 @@ func (t *await) RunGroup(ctx context.Context, jobs []*graph.Job) error {
 		job.Done()
 	}
 	return nil
+}
+
+// counter shows the answers to direct requests as they come in: a turn may take
+// hours. It is called by one goroutine at a time.
+func (t *await) counter(ctx context.Context, jobs []*graph.Job, own [][]string) (func(key string), error) {
+	whose := map[string][]int{}
+	done := make([]int, len(jobs))
+	shown := make([]time.Time, len(jobs))
+	for i, keys := range own {
+		p, err := t.office.desk.Status(ctx, keys)
+		if err != nil {
+			return nil, err
+		}
+		done[i] = p.Answered + p.Failed
+		for _, k := range keys {
+			whose[k] = append(whose[k], i)
+		}
+	}
+	return func(key string) {
+		for _, i := range whose[key] {
+			done[i]++
+			if now := time.Now(); now.Sub(shown[i]) > time.Second/2 {
+				shown[i] = now
+				jobs[i].Progress(graph.Progress{Done: int64(done[i]), Total: int64(len(own[i])), Unit: "answers"})
+			}
+		}
+	}, nil
 }
 
 // bodyBudget is how many bytes of requests are held in memory to be sent at a

@@ -260,7 +260,8 @@ func edits(dir string) []edit {
 		{setting: "evaluator.titler.temperature", old: "temperature           = 0.25", new: "", changes: titling},
 		{setting: "evaluator.titler.reasoning_effort", old: `"low"`, new: `"high"`, changes: titling},
 		{setting: "evaluator.titler.max_completion_tokens", old: "800", new: "801", changes: titling},
-		{setting: "evaluator.titler.mode", old: `"batch"`, new: `"direct"`, refused: true},
+		{setting: "evaluator.titler.mode", old: `"batch"`, new: `"direct"`, changes: []string{report}}, // which says how they were asked
+		{setting: "evaluator.judge.concurrency", old: `"judge-1"`, new: "\"judge-1\"\nconcurrency = 3"},
 		{setting: "", old: `"titler"`, new: `"namer"`, changes: []string{report}}, // no address has a titler's label
 		{setting: "evaluator.judge.model", old: `"judge-1"`, new: `"judge-2"`, changes: []string{"submit-eval", "await-eval", report}},
 		{setting: "evaluator.judge.base_url", old: `"https://grades.example/v1"`, new: `"https://grades2.example/v1"`, changes: grading},

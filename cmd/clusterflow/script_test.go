@@ -34,6 +34,7 @@ const smallStudy = "testdata/study"
 //	until REGEXP COMMAND…  repeat a command until its output matches
 //	checkpoint DIR [sharded]  write a small Qwen2 model
 //	labels FILE TO     write the labels of a safetensors file as text
+//	batchd [NAME] [FLAG…]  serve the Batch API at $BATCHD, or $NAME
 //	hub serve DIR ID   be the Hugging Face hub, with DIR as the model ID; see hub
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -52,6 +53,7 @@ func TestScripts(t *testing.T) {
 			"checkpoint": checkpoint,
 			"hub":        serveHub,
 			"labels":     labelText,
+			"batchd":     serveBatches,
 		},
 	})
 }

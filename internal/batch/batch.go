@@ -13,11 +13,30 @@
 //	uploaded    the input file is there, no batch was asked for, or it was refused
 //	creating    the batch may exist: look for it before anything else
 //	sent        the batch exists
+//	asking      no batch: its requests are sent one by one
 //	fetched     it has ended, and its result files are stored here
 //	done        every row has its result
 //	dropped     nothing was bought; its rows count as unsent
 //
 // See https://platform.openai.com/docs/guides/batch for the API.
+//
+// # Direct requests
+//
+// An evaluator can be asked directly instead, one chat completion per request.
+// Keys, rows and answers are the same, so an answer serves whichever way it came.
+//
+// Nobody can be asked what became of a direct request whose reply was not seen,
+// and nobody keeps its answer. So the ledger says that a request is under way
+// before it is sent, and has its result before another takes its place: a
+// process that is killed leaves at most as many requests without a result as
+// were allowed to be under way at once. Those may have been paid for. They are
+// asked again on their own, because the alternative is a study that stops after
+// every crash for a few cents, but not for free and not for ever: each counts
+// against the budget as if it had come to all it could, is named in a note, and
+// has failed for good after three such attempts.
+//
+// Results are kept in the ledger while they come in, and moved to a result file,
+// in the format of a batch's, a few thousand at a time.
 package batch
 
 import (
@@ -99,6 +118,7 @@ type BatchState struct {
 	Created   time.Time `json:"created"`
 	Expires   time.Time `json:"expires,omitzero"`
 	Reason    string    `json:"reason,omitempty"` // why it failed
+	Lost      int       `json:"lost,omitempty"`   // direct requests that got no reply
 
 	MostUSD float64 `json:"most_usd,omitempty"` // what it can come to, in US dollars
 	UsedUSD float64 `json:"used_usd,omitempty"` // what it came to …

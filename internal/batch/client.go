@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	openai "github.com/sashabaranov/go-openai"
@@ -47,6 +48,7 @@ func (e *APIError) Unwrap() error { return e.Err }
 // be called again, when each batch is worth asking about.
 type peer struct {
 	turn    chan struct{} // holds one token; an Advance takes it
+	waiting atomic.Int32  // how many want it
 	reached bool          // it has answered at least once
 	misses  int           // calls in a row that asked for patience
 	until   time.Time     // no call before
@@ -79,6 +81,8 @@ func (p *peers) get(name string) *peer {
 }
 
 func (p *peer) lock(ctx context.Context) error {
+	p.waiting.Add(1)
+	defer p.waiting.Add(-1)
 	select {
 	case p.turn <- struct{}{}:
 		return ctx.Err()

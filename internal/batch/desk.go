@@ -205,7 +205,11 @@ func (d *Desk) Advance(ctx context.Context, e Evaluator, reqs []Request) (Progre
 		return Progress{}, err
 	}
 	if len(problems) == 0 {
-		if err := s.send(ctx, reqs, rows); err != nil {
+		send := s.send
+		if e.Direct {
+			send = s.sendDirect
+		}
+		if err := send(ctx, reqs, rows); err != nil {
 			if stops(ctx, err) {
 				return Progress{}, err
 			}
@@ -255,7 +259,7 @@ func distinct(reqs []Request) []Request {
 // are noted and end the step without an error.
 func (s *session) step(ctx context.Context, in *intent, ours bool) error {
 	for in.open() {
-		if s.now().Before(s.peer.until) && in.State != packing && in.State != fetched {
+		if s.now().Before(s.peer.until) && in.State != packing && in.State != asking && in.State != fetched {
 			s.waits[in.ID] = s.peer.until
 			return nil
 		}
@@ -272,6 +276,8 @@ func (s *session) step(ctx context.Context, in *intent, ours bool) error {
 			wait, err = s.findBatch(ctx, in)
 		case sent:
 			wait, err = s.ask(ctx, in, ours)
+		case asking:
+			err = s.seal(ctx, in)
 		case fetched:
 			err = s.collect(ctx, in)
 		}

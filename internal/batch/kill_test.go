@@ -178,3 +178,65 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 	t.Logf("%d processes killed, %d batches", lives, len(w.batches()))
 }
+
+// TestDirectKilledAnywhere does the same to direct requests. Nobody can be asked
+// what became of one that was under way, so it is asked again: at most as many
+// for each kill as may be under way at once.
+func TestDirectKilledAnywhere(t *testing.T) {
+	w := newWorld(t, nil)
+	e := w.direct()
+	e.Concurrency = 3
+	kills := 0
+	for _, after := range []bool{false, true} {
+		for n := 1; ; n++ {
+			if n > 500 {
+				t.Fatal("no process lived to its end")
+			}
+			reqs := append(ask(e, fmt.Sprintf("good %d %v", n, after), 7), ask(e, fmt.Sprintf("bad %d %v", n, after), 1)...)
+			before := w.asked.total()
+			ended := w.live(e, reqs, n, after)
+			killed := 0
+			if !ended {
+				killed = 1
+				if !w.live(e, reqs, 1+n*7%23, !after) {
+					killed++
+				}
+				w.live(e, reqs, -1, false)
+			}
+			kills += killed
+			if extra := w.asked.total() - before - len(reqs); extra > killed*e.Concurrency {
+				t.Errorf("killed at %d: %d requests were asked again after %d kills", n, extra, killed)
+			}
+			for i, c := range w.contents(w.desk(), e, reqs) {
+				want := fmt.Sprintf("re: good %d %v %d", n, after, i)
+				if i == 7 {
+					want = "!400 Bad Request: the question is bad"
+				}
+				if c != want {
+					t.Errorf("killed at %d: answer %d is %q, want %q", n, i, c, want)
+				}
+			}
+			if ended {
+				break
+			}
+		}
+	}
+	if len(w.batches()) != 0 {
+		t.Errorf("%d batches were made", len(w.batches()))
+	}
+	if kills < 45 {
+		t.Errorf("only %d kills: operations are no longer counted", kills)
+	}
+	w.settled()
+	t.Logf("%d processes killed", kills)
+}
+
+func (c *tally) total() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	total := 0
+	for _, n := range c.n {
+		total += n
+	}
+	return total
+}

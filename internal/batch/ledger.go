@@ -19,12 +19,14 @@ import (
 //	intent/ID           record of one batch file; kept, as a history
 //	open/ID             marks an intent that is not done or dropped
 //	keys/ID/NNNN        request keys of an intent, one a line
+//	lines/ID/NNNNNNNN   results of direct requests, until they are in a file
 //	cap/HASH            what was learned about a model's enqueued-token cap
 const (
 	rowPrefix    = "request/"
 	intentPrefix = "intent/"
 	openPrefix   = "open/"
 	keysPrefix   = "keys/"
+	linesPrefix  = "lines/"
 	capPrefix    = "cap/"
 )
 
@@ -65,6 +67,7 @@ const (
 	uploaded  = "uploaded"
 	creating  = "creating"
 	sent      = "sent"
+	asking    = "asking"
 	fetched   = "fetched"
 	done      = "done"
 	dropped   = "dropped"
@@ -89,8 +92,12 @@ type intent struct {
 	Asked  time.Time `json:"asked,omitzero"`  // when the server was last asked to create the batch
 	Looked time.Time `json:"looked,omitzero"` // first fruitless look for it since then
 
-	BatchID   string    `json:"batch_id,omitempty"`
-	Cancelled bool      `json:"cancelled,omitempty"` // by a person; see Cancel
+	BatchID   string `json:"batch_id,omitempty"`
+	Cancelled bool   `json:"cancelled,omitempty"` // by a person; see Cancel
+
+	Direct    bool      `json:"direct,omitempty"` // its requests are sent one by one
+	Lines     int       `json:"lines,omitempty"`  // records under lines/ID/
+	Lost      int       `json:"lost,omitempty"`   // requests that got no reply
 	Status    string    `json:"status,omitempty"`
 	Total     int       `json:"total,omitempty"`
 	Completed int       `json:"completed,omitempty"`
@@ -118,7 +125,7 @@ func (in *intent) open() bool { return in.State != done && in.State != dropped }
 // bought reports whether a batch was asked for, so that dropping the intent
 // could buy an answer twice.
 func (in *intent) bought() bool {
-	return in.State == creating || in.State == sent || in.State == fetched
+	return in.State == creating || in.State == sent || in.State == asking || in.State == fetched
 }
 
 // name is how people know it: by the server's id, if it has one.
@@ -131,7 +138,7 @@ func (in *intent) batchState() BatchState {
 		ID: in.BatchID, Intent: in.ID, Evaluator: in.Evaluator, Model: in.Model, Host: in.Host, Status: in.Status,
 		Requests: in.Requests, Completed: in.Completed, Failed: in.Failed,
 		Created: in.Created, Expires: in.Expires, Reason: in.Reason,
-		MostUSD: in.MostUSD, UsedUSD: in.UsedUSD, Settled: in.Settled,
+		MostUSD: in.MostUSD, UsedUSD: in.UsedUSD, Settled: in.Settled, Lost: in.Lost,
 	}
 	if s.Status == "" {
 		s.Status = in.State

@@ -54,7 +54,9 @@ func (d *Desk) Reopen(ctx context.Context, e Evaluator, keys []string) (int, err
 			}
 			continue
 		}
-		in.State, in.Output, in.Error = sent, "", ""
+		if in.State = fetched; !in.Direct { // else nobody has it but the stored file
+			in.State, in.Output, in.Error = sent, "", ""
+		}
 		if err := d.put(map[string]any{intentPrefix + in.ID: in, openPrefix + in.ID: in.ID}); err != nil {
 			return 0, err
 		}

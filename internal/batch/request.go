@@ -29,6 +29,12 @@ type Evaluator struct {
 	ReasoningEffort     string   // "" leaves it to the server
 	MaxCompletionTokens int      // 0 takes PromptParts.MaxTokens
 
+	// Direct sends requests one by one, as chat completions, instead of in
+	// batches; it changes neither them nor where their answers are kept.
+	Direct      bool
+	Concurrency int              // direct requests under way at once; 0 is 8
+	Answered    func(key string) `json:"-"` // nil, or told of every direct answer once it is in the ledger
+
 	Limits  Limits
 	Account Account `json:"-"`
 }

@@ -185,6 +185,9 @@ func (s *session) collect(ctx context.Context, in *intent) error {
 			continue
 		}
 		f, err := s.files.Open(blob)
+		if err != nil && in.Direct {
+			return s.gone(in, err)
+		}
 		if err != nil { // missing or damaged: the server may still have it
 			in.State, in.Output, in.Error = sent, "", ""
 			if err := s.save(in); err != nil {
@@ -200,13 +203,19 @@ func (s *session) collect(ctx context.Context, in *intent) error {
 		malformed += n
 	}
 	s.settleMoney(in, results)
+	if in.Direct {
+		if err := s.dropLines(in); err != nil {
+			return err
+		}
+		s.missing(in, len(results))
+	}
 	good := in.Answered
 	if malformed > 0 {
 		s.note("batch %s: %d result lines cannot be read; the files are kept as %s", in.BatchID, malformed, strings.TrimSpace(in.Output+" "+in.Error))
 	}
 	// The server counts more answers than it delivered. They were paid for,
 	// so their requests are not sent again on their own.
-	lost := in.Completed > good
+	lost := in.Completed > good && !in.Direct
 
 	for n := range in.Chunks {
 		if err := ctx.Err(); err != nil {
@@ -227,7 +236,10 @@ func (s *session) collect(ctx context.Context, in *intent) error {
 				r.reason = "the server counts an answer, but its result file has none that can be read"
 			} else if !ok {
 				r.reason = "no result in batch " + in.Status
-				r.code = "batch_expired" // never run
+				if in.Direct {
+					r.reason = "no reply came before the run or the connection ended"
+				}
+				r.code = "batch_expired" // to be sent again
 			}
 			if next, changed := settle(in, old, r); changed {
 				values[rowPrefix+key] = next
@@ -268,7 +280,11 @@ func settle(in *intent, old row, r result) (next row, changed bool) {
 		if next.Tries < maxTries {
 			return row{State: unsent, Tries: next.Tries, Reason: r.reason, Forgot: old.Forgot}, true
 		}
-		next.Reason = fmt.Sprintf("given up after %d batches: %s", next.Tries, r.reason)
+		attempts := "batches"
+		if in.Direct {
+			attempts = "attempts"
+		}
+		next.Reason = fmt.Sprintf("given up after %d %s: %s", next.Tries, attempts, r.reason)
 	}
 	return next, true
 }

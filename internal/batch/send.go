@@ -3,11 +3,9 @@ package batch
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -122,12 +120,12 @@ func (s *session) announce(ctx context.Context, reqs []Request, rows []row, todo
 	if n == 0 {
 		return nil, nil, 0, s.tooDear(purse, total, len(todo))
 	}
-	var id [12]byte
-	if _, err := io.ReadFull(s.opts.Random, id[:]); err != nil {
-		return nil, nil, 0, &ledgerError{fmt.Errorf("drawing an id for a batch file: %w", err)}
+	id, err := s.newID()
+	if err != nil {
+		return nil, nil, 0, err
 	}
 	in = &intent{
-		ID: hex.EncodeToString(id[:]), Provider: s.e.Identity(), Place: s.e.place(), Host: s.e.Host(),
+		ID: id, Provider: s.e.Identity(), Place: s.e.place(), Host: s.e.Host(),
 		Evaluator: s.e.Name, Model: s.e.Model, Requests: n, Bytes: int64(len(file)), Created: s.now(),
 		Study: s.e.Account.Study, Prompt: total.prompt, Most: total.most, MostUSD: purse.usd(total),
 	}

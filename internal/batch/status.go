@@ -169,6 +169,9 @@ func (d *Desk) Resend(ctx context.Context, intentID string) error {
 	if !in.open() {
 		return fmt.Errorf("batch file %s is %s: it holds no request back", intentID, in.State)
 	}
+	if in.State == asking { // answers of its may be in the ledger already
+		return fmt.Errorf("the requests of %s were sent directly: the next apply sorts out by itself which of them have an answer", intentID)
+	}
 	if in.bought() && !in.Settled { // nobody knows: it counts as spent
 		in.Settled, in.UsedUSD = true, in.MostUSD
 	}

@@ -1,5 +1,5 @@
 // Package batchd is a small server of the OpenAI Batch API: files, batches and
-// models over HTTP, with its state on disk. It answers the requests of a batch
+// models over HTTP, with its state on disk, and chat completions at once. It answers the requests of a batch
 // with a judge, a function from a chat completion request to the text of its
 // answer. A server that is started again on the same directory goes on where
 // the last one stopped, however that ended.
@@ -136,10 +136,11 @@ func (s *Server) Handler() http.Handler {
 		"GET /v1/batches":              s.listBatches,
 		"GET /v1/batches/{id}":         s.getBatch,
 		"POST /v1/batches/{id}/cancel": s.cancelBatch,
+		"POST /v1/chat/completions":    s.chat,
 		"GET /v1/models":               s.listModels,
 		"GET /v1/models/{model...}":    s.getModel,
 		"/": func(_ http.ResponseWriter, r *http.Request) error {
-			return &Error{Status: http.StatusNotFound, Code: "unknown_url", Message: fmt.Sprintf("Unknown request URL: %s %s. This server has /v1/files, /v1/batches and /v1/models.", r.Method, r.URL.Path)}
+			return &Error{Status: http.StatusNotFound, Code: "unknown_url", Message: fmt.Sprintf("Unknown request URL: %s %s. This server has /v1/files, /v1/batches, /v1/chat/completions and /v1/models.", r.Method, r.URL.Path)}
 		},
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {

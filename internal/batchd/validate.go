@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // lineError says what is wrong with an input file, in OpenAI's shape.
@@ -75,28 +76,15 @@ func validate(r io.Reader, endpoint string) (total int, errs []lineError, err er
 		if l.URL != endpoint {
 			complain("invalid_url", "url", "The url has to be the batch's endpoint %s, not %q.", endpoint, l.URL)
 		}
-		var body struct {
-			Model    string            `json:"model"`
-			Messages []json.RawMessage `json:"messages"`
-			Stream   bool              `json:"stream"`
-		}
-		if err := json.Unmarshal(l.Body, &body); err != nil || len(l.Body) == 0 {
-			complain("invalid_request", "body", "The body is not a chat completion request.")
-			return nil
+		named, problems := checkBody(l.Body)
+		for _, p := range problems {
+			complain(p.code, strings.TrimSuffix("body."+p.param, "."), "%s", p.message)
 		}
 		switch {
-		case body.Model == "":
-			complain("missing_required_parameter", "body.model", "Missing required parameter: 'model'.")
 		case model == "":
-			model = body.Model
-		case body.Model != model:
-			complain("mismatched_model", "body.model", "The model %q differs from %q of an earlier line: a file is for one model.", body.Model, model)
-		}
-		if len(body.Messages) == 0 {
-			complain("missing_required_parameter", "body.messages", "Missing required parameter: 'messages'.")
-		}
-		if body.Stream {
-			complain("invalid_request", "body.stream", "A batch does not stream.")
+			model = named
+		case named != "" && named != model:
+			complain("mismatched_model", "body.model", "The model %q differs from %q of an earlier line: a file is for one model.", named, model)
 		}
 		return nil
 	})

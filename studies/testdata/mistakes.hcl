@@ -108,7 +108,7 @@ evaluator "titler" {
 }
 
 evaluator "judge" {
-  mode        = "direct"
+  mode        = "director"
   base_url    = "localhost:8080"
   api_key_env = "sk-abc"
   temperature = 3
