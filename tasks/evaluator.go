@@ -113,16 +113,39 @@ func (o *Office) saw(ctx context.Context, group string, now []batch.BatchState) 
 // Resend gives up a batch, by its intent or its id: what it holds unanswered is
 // sent again by the next apply, though it may have been paid for.
 func (o *Office) Resend(ctx context.Context, id string) error {
-	all, err := o.desk.Batches(ctx)
+	intent, err := o.desk.Find(ctx, id)
 	if err != nil {
 		return err
 	}
-	for _, b := range all {
-		if b.ID == id || b.Intent == id {
-			return o.desk.Resend(ctx, b.Intent)
+	return o.desk.Resend(ctx, intent)
+}
+
+// Batch is what the ledger knows of a batch, named by its intent or its id.
+func (o *Office) Batch(ctx context.Context, id string) (*batch.BatchFile, error) {
+	intent, err := o.desk.Find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return o.desk.Show(ctx, intent)
+}
+
+// Cancel asks the server of a batch to stop it; see batch.Desk.Cancel. It is one
+// that an evaluator of the study was sent.
+func (o *Office) Cancel(ctx context.Context, s *studies.Study, b *batch.BatchFile) (batch.BatchState, error) {
+	var at *studies.Evaluator
+	for _, e := range s.Evaluators {
+		if b.Of(settings(e)) && (at == nil || e.Name == b.Evaluator) {
+			at = e
 		}
 	}
-	return fmt.Errorf("the ledger knows no batch %q; clusterflow batches list shows those of a study", id)
+	if at != nil {
+		be, err := o.connect(ctx, at)
+		if err != nil {
+			return batch.BatchState{}, err
+		}
+		return o.desk.Cancel(ctx, be, b.Intent)
+	}
+	return batch.BatchState{}, fmt.Errorf("batch %s was sent to evaluator %q, model %q, at %s; the study has no such evaluator now: put it back to cancel that batch", cmp.Or(b.ID, b.Intent), b.Evaluator, b.Model, b.Host)
 }
 
 // connect returns the evaluator ready to be asked: with its key, or with the

@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"net/http/httptest"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"clusterflow/cache"
 	"clusterflow/internal/batchd"
 )
 
@@ -59,4 +63,92 @@ func TestRetryAnswers(t *testing.T) {
 	b.must(0, `^16 nodes: 16 cached$`, "plan", "study.hcl")
 	b.must(0, `dropped 4 answers`, "answers", "retry", "study.hcl", at, "--yes")
 	b.must(0, `nothing to ask again`, "answers", "retry", "study.hcl", at, "--yes")
+}
+
+// lend makes the last run one of this process that is in a state and has lent
+// the cache; the function that it returns ends it.
+func (b *bench) lend(state string) (end func()) {
+	b.t.Helper()
+	save := func(change func(*cache.Run)) {
+		b.t.Helper()
+		store, err := cache.Open(b.t.Context(), cache.Options{Dir: filepath.Join(b.dir, ".clusterflow"), Command: "test"})
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		defer store.Close()
+		known, err := store.Reader()
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		runs, err := known.Runs()
+		if err != nil || len(runs) != 1 {
+			b.t.Fatalf("%d runs, %v", len(runs), err)
+		}
+		change(runs[0])
+		if err := store.SaveRun(runs[0]); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	var was cache.Run
+	save(func(r *cache.Run) {
+		was = *r
+		r.State, r.Finished, r.Owner = state, time.Time{}, cache.Owner{}
+	})
+	return func() { save(func(r *cache.Run) { r.State, r.Finished, r.Owner = was.State, was.Finished, was.Owner }) }
+}
+
+// TestCancelBatch keeps what a cancelled batch has answered, and sends the rest
+// again only when it is agreed to.
+func TestCancelBatch(t *testing.T) {
+	var left atomic.Int64
+	left.Store(4)
+	open := make(chan struct{})
+	base := serveJudge(t, func(ctx context.Context, body []byte) (string, error) {
+		if left.Add(-1) < 0 {
+			select {
+			case <-open:
+			case <-ctx.Done():
+				return "", ctx.Err()
+			}
+		}
+		return batchd.Lexical(ctx, body)
+	})
+	b := newBench(t)
+	b.evaluators(base)
+	b.must(3, `Batches are out`, "apply", "--quiet", "--yes", "--detach", "study.hcl")
+	id := regexp.MustCompile(`batch_\w+`).FindString(b.must(0, ` of 10 answered`, "batches", "list", "study.hcl").out)
+	if id == "" {
+		t.Fatal("no batch is listed")
+	}
+	shown := b.must(0, `^batch +`+id, "batches", "show", "study.hcl", id).out
+	for _, want := range []string{`^evaluator +titler, model some-model at 127\.0\.0\.1`, `^ +10 title$`, `^asked +20\d\d-`, `\(ledger: sent\)`} {
+		if !matches(want, shown) {
+			t.Errorf("no %q in\n%s", want, shown)
+		}
+	}
+	b.eventually("4 titles are answered", func() bool {
+		return strings.Contains(string(get(t, base+"/batches/"+id)), `"completed":4`)
+	})
+
+	// An apply that has lent the cache between two looks would send the rest at once.
+	done := b.lend("waiting")
+	for _, args := range [][]string{{"batches", "cancel", "study.hcl", id}, {"answers", "drop", "study.hcl", "tiny", "--yes"}} {
+		b.must(1, `interrupt that one first`, args...)
+	}
+	done()
+
+	b.must(1, `up to 18 requests to `+base, "apply", "study.hcl")
+	b.must(0, `^batch `+id+` is cancelling, with 4 of 10 answered`, "batches", "cancel", "study.hcl", id)
+	b.must(1, `up to 28 requests to `+base, "apply", "study.hcl") // 10 of them titles, though some will be answered
+	close(open)
+	b.must(0, `Report: `, "apply", "--quiet", "--yes", "study.hcl")
+	b.must(0, `cancelled, cancelled by you \(ledger: done\)(.|\n)*^results +[0-9a-f]{64}$`, "batches", "show", "study.hcl", id)
+	b.must(1, `there is nothing to cancel`, "batches", "cancel", "study.hcl", id)
+	again := 0
+	for _, n := range readLedger(t, base).asked {
+		again += n - 1
+	}
+	if again < 1 || again > 6 {
+		t.Errorf("%d titles were sent again; 10 were in the batch, and at least 4 answered", again)
+	}
 }
