@@ -69,16 +69,32 @@ func (d *decoder) titles(b *hclsyntax.Block) {
 	t := &Titles{Name: b.Labels[0], Range: b.DefRange()}
 	d.study.Titles = append(d.study.Titles, t)
 	r := d.reader(b, "titles."+t.Name)
-	if v := need(r, "evaluator", "evaluator.titler", d.reference("evaluator")); v.Set {
+	t.Repetitions = get(r, "repetitions", defaultRepetitions, whole(1, 1000))
+	if !r.absent("file") {
+		d.fixedTitles(r, t)
+		return
+	}
+	if v := need(r, "evaluator", "evaluator.titler (or file = \"titles.jsonl\", for titles that there are already)", d.reference("evaluator")); v.Set {
 		t.Evaluator = d.evaluatorNamed(v.V.label)
 	}
 	t.DescriptionExamples = get(r, "description_examples", defaultDescriptionExamples, count(1))
-	t.Repetitions = get(r, "repetitions", defaultRepetitions, whole(1, 1000))
 	t.TraceExamples = get(r, "n_trace_examples", defaultTraceExamples, count(0))
 	t.ExampleCategories = get(r, "example_categories", 0, whole(0, maxExampleCategories))
 	r.prompts()
 	t.Prompt = r.wording()
-	r.notYet("file", "Clusters would be titled by an evaluator, not from this file.")
+	r.attributes = append(r.attributes, "file")
+	r.done()
+}
+
+// fixedTitles reads a titles block whose titles are in a file.
+func (d *decoder) fixedTitles(r *reader, t *Titles) {
+	t.File = d.existing(r, "file", get(r, "file", "", text))
+	for _, name := range []string{"evaluator", "description_examples", "n_trace_examples", "example_categories", "prompt", "prompts"} {
+		r.attributes = append(r.attributes, name)
+		if !r.absent(name) {
+			r.errorf(r.body.Attributes[name].NameRange, fmt.Sprintf("Titles from a file take no %s", name), "Nobody is asked for them. Remove this attribute, or file.")
+		}
+	}
 	r.done()
 }
 

@@ -108,7 +108,7 @@ var reserved = map[string][]string{
 	"model":       {"report"},
 	"activations": {"report"},
 	"titles":      {"train"},
-	"evaluator":   {"submit-titles", "await-titles"},
+	"evaluator":   {"submit-titles", "await-titles", "titles"},
 }
 
 // headers is the first pass: it sorts the blocks by type, checks their labels

@@ -195,12 +195,13 @@ type Price struct {
 // Given reports whether the study says what the evaluator costs.
 func (p Price) Given() bool { return p.Input.Set && p.Output.Set }
 
-// Titles asks an evaluator to name clusters.
+// Titles asks an evaluator to name clusters, or takes their names from a file.
 type Titles struct {
 	Name                string
 	Range               Range
-	Evaluator           *Evaluator // nil only in a study with errors
-	DescriptionExamples Value[int] // sentences shown per cluster
+	File                Value[string] // resolved against the study's folder; not Set where an evaluator is asked
+	Evaluator           *Evaluator    // nil with a File, and in a study with errors
+	DescriptionExamples Value[int]    // sentences shown per cluster
 	Repetitions         Value[int]
 	TraceExamples       Value[int]    // whole traces shown
 	ExampleCategories   Value[int]    // 0 to 5

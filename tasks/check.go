@@ -111,6 +111,7 @@ func inspect(ctx context.Context, study *studies.Study) ([]*material, *Lock, stu
 	nameModels(out)
 	diags = append(diags, checkGrids(study, out)...)
 	diags = append(diags, checkWordings(study)...)
+	diags = append(diags, checkFixedTitles(study)...)
 	return out, lock, diags
 }
 

@@ -464,26 +464,11 @@ type (
 func (b *builder) graded(c *cell, ev *studies.Evaluation, t *studies.Titles, j *studies.Evaluator) {
 	base := strings.TrimSuffix(c.train.Addr, "train") + t.Name
 	reps := t.Repetitions.V
-	small := graph.Need{Threads: 1, Memory: int64(c.mat.sentences) * 2000}
 	sentencesIn := graph.Input{Name: "sentences", From: c.sentences, Output: "sentences"}
 	labelsIn := graph.Input{Name: "labels", From: c.train, Output: labelsOutput(ev)}
 	attrs := slices.Concat(c.train.Attrs, []graph.Attr{{Name: "titles", Value: t.Name}})
 
-	ask, answers := b.made[base+"/submit-titles"], b.made[base+"/await-titles"]
-	if ask == nil {
-		ask = b.add(&graph.Node{
-			Addr: base + "/submit-titles", Stage: StageJudge, Attrs: attrs, Task: b.share(titlesID{t}, func() graph.Task { return &submitTitles{b.study, t} }),
-			Inputs: []graph.Input{sentencesIn, labelsIn, {Name: "traces", From: c.sentences, Output: "traces"}},
-			Need:   small,
-		})
-		answers = b.add(&graph.Node{
-			Addr: base + "/await-titles", Stage: StageJudge, Attrs: attrs, Task: b.share(awaitID{kindAwaitTitles.Name, t.Evaluator}, func() graph.Task { return &await{kindAwaitTitles, b.office, t.Evaluator} }),
-			Inputs: []graph.Input{{Name: "requests", From: ask, Output: "requests"}},
-			Demand: b.demanded(c.k*reps, func() map[string]int { return map[string]int{judge.TaskTitle: c.k * reps} }), Dest: destination(t.Evaluator),
-		})
-		answers.Need = b.network(answers.Demand)
-		b.made[base+"/submit-titles"], b.made[base+"/await-titles"] = ask, answers
-	}
+	ask, answers := b.titled(c, t, base, sentencesIn, labelsIn, attrs)
 	titleInputs := []graph.Input{
 		{Name: "title-requests", From: ask, Output: "requests"},
 		{Name: "titles", From: answers, Output: "answers"},
@@ -494,7 +479,7 @@ func (b *builder) graded(c *cell, ev *studies.Evaluation, t *studies.Titles, j *
 		Addr: base + "/submit-eval", Stage: StageJudge, Attrs: attrs,
 		Task:   b.share(evalID{ev, j, reps}, func() graph.Task { return &submitEval{study: b.study, eval: ev, judge: j, reps: reps} }),
 		Inputs: slices.Concat([]graph.Input{sentencesIn, labelsIn}, titleInputs),
-		Need:   small,
+		Need:   small(c),
 	})
 	grades := b.add(&graph.Node{
 		Addr: base + "/await-eval", Stage: StageJudge, Attrs: attrs, Task: b.share(awaitID{kindAwaitEval.Name, j}, func() graph.Task { return &await{kindAwaitEval, b.office, j} }),
@@ -508,9 +493,47 @@ func (b *builder) graded(c *cell, ev *studies.Evaluation, t *studies.Titles, j *
 			sentencesIn, labelsIn, {Name: "info", From: c.train, Output: "info"},
 			{Name: "eval-requests", From: evAsk, Output: "requests"}, {Name: "grades", From: grades, Output: "answers"},
 		}, titleInputs),
-		Need: small,
+		Need: small(c),
 	})
 	b.scores = append(b.scores, scored{c, t, ev, j, node})
+}
+
+// titled returns the nodes that have the requests and the answers of a set of
+// titles, made when first asked for: one and the same for titles from a file.
+func (b *builder) titled(c *cell, t *studies.Titles, base string, sentences, labels graph.Input, attrs []graph.Attr) (ask, answers *graph.Node) {
+	if n := b.made[base+"/titles"]; n != nil {
+		return n, n
+	}
+	if ask := b.made[base+"/submit-titles"]; ask != nil {
+		return ask, b.made[base+"/await-titles"]
+	}
+	if t.File.Set {
+		n := b.add(&graph.Node{
+			Addr: base + "/titles", Stage: StageJudge, Attrs: attrs, Task: &fixedTitles{t, clusteringID{c.mat.label, c.layer, c.method, c.k}},
+			Inputs: []graph.Input{labels}, Sources: []graph.Source{{Name: "titles", Path: t.File.V}}, Need: graph.Need{Threads: 1, Memory: 16 << 20},
+		})
+		b.made[base+"/titles"] = n
+		return n, n
+	}
+	reps := t.Repetitions.V
+	ask = b.add(&graph.Node{
+		Addr: base + "/submit-titles", Stage: StageJudge, Attrs: attrs, Task: b.share(titlesID{t}, func() graph.Task { return &submitTitles{b.study, t} }),
+		Inputs: []graph.Input{sentences, labels, {Name: "traces", From: c.sentences, Output: "traces"}},
+		Need:   small(c),
+	})
+	answers = b.add(&graph.Node{
+		Addr: base + "/await-titles", Stage: StageJudge, Attrs: attrs, Task: b.share(awaitID{kindAwaitTitles.Name, t.Evaluator}, func() graph.Task { return &await{kindAwaitTitles, b.office, t.Evaluator} }),
+		Inputs: []graph.Input{{Name: "requests", From: ask, Output: "requests"}},
+		Demand: b.demanded(c.k*reps, func() map[string]int { return map[string]int{judge.TaskTitle: c.k * reps} }), Dest: destination(t.Evaluator),
+	})
+	answers.Need = b.network(answers.Demand)
+	b.made[base+"/submit-titles"], b.made[base+"/await-titles"] = ask, answers
+	return ask, answers
+}
+
+// small is the need of a node that reads the sentences of a clustering.
+func small(c *cell) graph.Need {
+	return graph.Need{Threads: 1, Memory: int64(c.mat.sentences) * 2000}
 }
 
 // labelsOutput is the output of train that an evaluation grades, and that its

@@ -110,11 +110,14 @@ titles "auto" {
   example_categories   = 1
   prompt               = file("title.tmpl")
 }
+titles "hand" {
+  file = "hand.jsonl"
+}
 titles "more" {
   evaluator = evaluator.other
 }
 evaluation "main" {
-  titles     = [titles.auto]
+  titles     = [titles.auto, titles.hand]
   judges     = [evaluator.judge]
   chunk_size = 20
   labels     = "trained"
@@ -153,6 +156,9 @@ func everythingDir(t testing.TB) string {
 	write(t, dir, "elsewhere/same.json", rows)
 	rows[0].Full = "<think>This one is new. All else is as before.</think>"
 	write(t, dir, "edited.json", rows)
+	for name, title := range map[string]string{"hand.jsonl": "First", "elsewhere/hand.jsonl": "First", "hand2.jsonl": "Second"} {
+		write(t, dir, name, fmt.Sprintf("{\"cluster\": 0, \"title\": %q, \"description\": \"It is the first.\"}\n", title))
+	}
 	write(t, dir, "title.tmpl", "Name these.\n{{.Data}}\n{{.Form}}")
 	write(t, dir, "other.tmpl", "Name those.\n{{.Data}}\n{{.Form}}")
 	write(t, dir, "others.json", shortResponses(7))
@@ -229,14 +235,14 @@ func edits(dir string) []edit {
 		{setting: "model.m.max_tokens", old: "max_tokens = 900", new: "max_tokens = 800", changes: data},
 		{setting: "model.m.center", old: "center     = true\n", new: "center = false\n", changes: []string{"pca m/", "linkage m/1/linkage", "train m/", report}},
 		{setting: "model.m.normalize", old: "normalize  = true\n", new: "normalize = false\n", changes: []string{"pca m/", "linkage m/1/linkage", "train m/", report}},
-		{setting: "", old: `model "m"`, new: `model "n"`, changes: []string{report}, rename: []string{"m", "n"}},
+		{setting: "", old: `model "m"`, new: `model "n"`, changes: []string{"titles m/0/", "titles m/1/", report}, rename: []string{"m", "n"}},
 
 		{setting: "activations.x.model", old: `"org/other"`, new: `"org/another"`, changes: []string{report}},
 		{setting: "activations.x.sentences", old: `"x.jsonl"`, new: `"edited.jsonl"`, changes: []string{"import x/sentences"}},
 		{setting: "activations.x.sentences", old: `"x.jsonl"`, new: `"elsewhere/x.jsonl"`},
 		{setting: "activations.x.files", old: `"x4.npy"`, new: `"edited.npy"`, changes: []string{"import x/4/rows"}},
 		{setting: "activations.x.files", old: `"x4.npy"`, new: `"elsewhere/x4.npy"`},
-		{setting: "activations.x.files", old: "4 = \"x4.npy\" }\n  mean       = { 4 =", new: "5 = \"x4.npy\" }\n  mean = { 5 =", changes: []string{report}, rename: []string{"4", "5"}},
+		{setting: "activations.x.files", old: "4 = \"x4.npy\" }\n  mean       = { 4 =", new: "5 = \"x4.npy\" }\n  mean = { 5 =", changes: []string{"titles x/4/", report}, rename: []string{"4", "5"}},
 		{setting: "activations.x.mean", old: `"mean.npy"`, new: `"edited-mean.npy"`, changes: []string{"import x/4/rows"}},
 		{setting: "activations.x.mean", old: `"mean.npy"`, new: `"elsewhere/mean.npy"`},
 		{setting: "activations.x.mean", old: `mean       = { 4 = "mean.npy" }`, new: "", changes: []string{"import x/4/rows"}},
@@ -244,7 +250,7 @@ func edits(dir string) []edit {
 		{setting: "activations.x.normalized", old: "normalized = false", new: "normalized = true", changes: []string{"import x/4/rows", report}},
 		{setting: "activations.x.center", old: "center     = true # of x", new: "center = false", changes: []string{"pca x/", "train x/", report}},
 		{setting: "activations.x.normalize", old: "normalize  = true # of x", new: "normalize = false", changes: []string{"pca x/", "train x/", report}},
-		{setting: "", old: `activations "x"`, new: `activations "y"`, changes: []string{report}, rename: []string{"x", "y"}},
+		{setting: "", old: `activations "x"`, new: `activations "y"`, changes: []string{"titles x/4/", report}, rename: []string{"x", "y"}},
 
 		{setting: "grid[1].models", old: "[model.m, activations.x]", new: "[model.m]", changes: []string{report}},
 		{setting: "grid[0].layers", old: "layers   = [0]\n", new: "layers = [0, 1]\n", changes: []string{report}},
@@ -273,13 +279,15 @@ func edits(dir string) []edit {
 
 		{setting: "titles.auto.evaluator", old: "evaluator.titler", new: "evaluator.other", changes: []string{"submit-titles", "await-titles", report}},
 		{setting: "titles.auto.description_examples", old: "description_examples = 8", new: "description_examples = 9", changes: titling},
-		{setting: "titles.auto.repetitions", old: "repetitions          = 2", new: "repetitions = 3", changes: []string{"submit-titles", "score", report}},
+		{setting: "titles.auto.repetitions", old: "repetitions          = 2", new: "repetitions = 3", changes: []string{"submit-titles", "score /auto/", report}},
+		{setting: "titles.hand.file", old: `"hand.jsonl"`, new: `"elsewhere/hand.jsonl"`},
+		{setting: "titles.hand.file", old: `"hand.jsonl"`, new: `"hand2.jsonl"`, changes: []string{"titles"}},
 		{setting: "titles.auto.prompt", old: `"title.tmpl"`, new: `"other.tmpl"`, changes: titling},
 		{setting: "titles.auto.n_trace_examples", old: "n_trace_examples     = 1", new: "n_trace_examples = 2", changes: titling},
 		{setting: "titles.auto.example_categories", old: "example_categories   = 1", new: "example_categories = 2", changes: titling},
 		{setting: "", old: `titles "auto"`, new: `titles "named"`, changes: []string{report}, rename: []string{"auto", "named"}},
 
-		{setting: "evaluation.main.titles", old: "[titles.auto]", new: "[titles.auto, titles.more]", changes: []string{report}},
+		{setting: "evaluation.main.titles", old: "[titles.auto, titles.hand]", new: "[titles.auto, titles.hand, titles.more]", changes: []string{report}},
 		{setting: "evaluation.main.judges", old: "[evaluator.judge]", new: "[evaluator.judge, evaluator.other]", changes: []string{report}},
 		{setting: "evaluation.main.metrics", old: `["accuracy", "completeness", "orthogonality"]
   orthogonality {

@@ -242,6 +242,8 @@ func leavesOf(t testing.TB, s *studies.Study) map[string]string {
 				}
 				walk(strings.TrimPrefix(path+"."+f.Name, "."), v.Field(i), inBlock)
 			}
+		case v.Kind() == reflect.Pointer && v.IsNil():
+			out[path] = ""
 		case v.Kind() == reflect.Pointer && inBlock:
 			out[path] = v.Elem().FieldByName("Name").String()
 		case v.Kind() == reflect.Pointer:

@@ -3,7 +3,6 @@ package tasks
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -128,7 +127,7 @@ type PilotResult struct {
 	Ask             // what was sent
 	Addr     string // of a node that it is of
 	Usable   int    // answers that can be used in full
-	Failed   map[judge.Reason]int
+	Failed   map[Verdict]int
 	Answered int // with a usage count
 	Used     batch.Usage
 	limit    int64  // of those answers
@@ -146,20 +145,19 @@ func (o *Office) PilotResults(ctx context.Context) ([]PilotResult, Answered, err
 		id := [2]string{r.evaluator.Name, r.Task}
 		res := by[id]
 		if res == nil {
-			res = &PilotResult{Ask: Ask{Evaluator: r.evaluator, Task: r.Task, Exact: true}, Failed: map[judge.Reason]int{}, Addr: strings.TrimSuffix(strings.TrimSuffix(r.addr, "/await-eval"), "/await-titles")}
+			res = &PilotResult{Ask: Ask{Evaluator: r.evaluator, Task: r.Task, Exact: true}, Failed: map[Verdict]int{}, Addr: strings.TrimSuffix(strings.TrimSuffix(r.addr, "/await-eval"), "/await-titles")}
 			by[id], out = res, append(out, res)
 		}
 		res.count(r.request)
 		err := o.desk.Answers(ctx, settings(r.evaluator), []string{key}, func(_ int, a batch.Answer) error {
-			messages, err := (&Asked{Key: key, Body: r.Body}).Messages()
-			if err != nil || len(messages) == 0 {
-				return cmp.Or(err, fmt.Errorf("request %.12s has no message", key))
+			v, _, err := (&Asked{Key: key, Task: r.Task, Body: r.Body, Answer: &a}).Verdict()
+			if err != nil {
+				return err
 			}
-			user := messages[len(messages)-1][1]
-			if bad := judge.Check(user, reply(a)); bad != nil {
-				res.Failed[judge.ReasonOf(bad)]++
-			} else {
+			if v == VerdictAnswered {
 				res.Usable++
+			} else {
+				res.Failed[v]++
 			}
 			if a.Usage.Completion > 0 {
 				res.Answered++

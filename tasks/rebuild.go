@@ -24,6 +24,7 @@ var rebuilders = map[string]func(*given) (graph.Task, error){
 	kindPCA.Name:          rebuildPCA,
 	kindLinkage.Name:      rebuildLinkage,
 	kindTrain.Name:        rebuildTrain,
+	kindTitles.Name:       rebuildTitles,
 	kindSubmitTitles.Name: rebuildSubmitTitles,
 	kindSubmitEval.Name:   rebuildSubmitEval,
 	kindScore.Name:        rebuildScore,
@@ -264,6 +265,13 @@ func rebuildTrain(g *given) (graph.Task, error) {
 		t.options = append(t.options, opt)
 	}
 	return t, nil
+}
+
+func rebuildTitles(g *given) (graph.Task, error) {
+	return &fixedTitles{
+		titles: &studies.Titles{File: value(g.source("titles")), Repetitions: g.whole("repetitions")},
+		at:     clusteringID{g.word("model").V, g.whole("layer").V, g.word("method").V, g.whole("clusters").V},
+	}, nil
 }
 
 func rebuildSubmitTitles(g *given) (graph.Task, error) {

@@ -185,8 +185,8 @@ func (t *report) results(ctx context.Context, job *graph.Job, d *result.Data, da
 			index[key] = i
 			d.Results = append(d.Results, result.Result{
 				Model: s.mat.label, Titles: s.titles.Name, Judge: s.judge.Name,
-				TitledBy: whoAnswers(s.titles.Evaluator), JudgedBy: whoAnswers(s.judge),
-				Lexical: s.titles.Evaluator.Provider.V == lexical || s.judge.Provider.V == lexical,
+				TitledBy: whoTitles(s.titles), JudgedBy: whoAnswers(s.judge),
+				Lexical: s.titles.Evaluator != nil && s.titles.Evaluator.Provider.V == lexical || s.judge.Provider.V == lexical,
 				R: judge.MethodResults{
 					ClusteringMethod: s.method, ModelID: s.mat.id, Layer: s.layer, ResultsByClusterSize: map[string]judge.SizeResult{},
 				},
@@ -210,6 +210,13 @@ func (t *report) results(ctx context.Context, job *graph.Job, d *result.Data, da
 		slices.SortFunc(r.Clusterings, func(a, b result.Clustering) int { return a.K - b.K })
 	}
 	return nil
+}
+
+func whoTitles(t *studies.Titles) string {
+	if t.File.Set {
+		return "a file of fixed titles"
+	}
+	return whoAnswers(t.Evaluator)
 }
 
 func whoAnswers(e *studies.Evaluator) string {

@@ -7,6 +7,8 @@
 //	train → submit-titles → await-titles → submit-eval → await-eval → score
 //	score (all) → report
 //
+// Titles from a file take the place of submit-titles and await-titles by one node.
+//
 // An activations block takes the place of sentences and extract by two import
 // nodes. Files between tasks are safetensors for tensors, JSONL for sentences,
 // requests and answers, and JSON for scores.
@@ -52,6 +54,7 @@ var (
 	kindPCA          = Kind{"pca", "1", "principal components of a layer's rows"}
 	kindLinkage      = Kind{"linkage", "3", "the tree of an agglomerative clustering, for every size"}
 	kindTrain        = Kind{"train", "5", "fit one clustering"}
+	kindTitles       = Kind{"titles", "1", "take the names of the clusters from a file"}
 	kindSubmitTitles = Kind{"submit-titles", "2", "write the requests that name the clusters"}
 	kindAwaitTitles  = Kind{"await-titles", "1", "collect the names"}
 	kindSubmitEval   = Kind{"submit-eval", "3", "write the requests that grade the clustering"}
@@ -63,7 +66,7 @@ var (
 // Kinds lists every kind in the order in which a study runs them.
 var Kinds = []Kind{
 	kindSentences, kindImport, kindExtract, kindRows, kindPCA, kindLinkage, kindTrain,
-	kindSubmitTitles, kindAwaitTitles, kindSubmitEval, kindAwaitEval, kindScore, kindReport,
+	kindTitles, kindSubmitTitles, kindAwaitTitles, kindSubmitEval, kindAwaitEval, kindScore, kindReport,
 }
 
 // params builds the parameter lines of a task.

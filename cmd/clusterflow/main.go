@@ -113,6 +113,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 		a.predictCommand(),
 		a.promptsCommand(),
 		a.answersCommand(),
+		a.titlesCommand(),
 		a.historyCommand(),
 		a.graphCommand(),
 		a.diffCommand(),
