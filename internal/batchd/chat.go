@@ -1,6 +1,7 @@
 package batchd
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -33,7 +34,10 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 	case <-s.ctx.Done():
 		return &Error{Status: http.StatusServiceUnavailable, Type: "server_error", Message: "The server is stopping."}
 	}
-	line := s.answer(inputLine{Body: raw})
+	ctx, cancel := context.WithCancel(r.Context()) // nobody reads the reply after that
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	line := s.answer(ctx, inputLine{Body: raw})
 	return reply(w, line.Response.Status, line.Response.Body)
 }
 

@@ -1,8 +1,9 @@
 // Package batchd is a small server of the OpenAI Batch API: files, batches and
-// models over HTTP, with its state on disk, and chat completions at once. It answers the requests of a batch
-// with a judge, a function from a chat completion request to the text of its
-// answer. A server that is started again on the same directory goes on where
-// the last one stopped, however that ended.
+// models over HTTP, with its state on disk, and chat completions at once. It
+// answers requests with a judge, a function from a chat completion request to the
+// text of its answer, or by another server's chat completions. A server that is
+// started again on the same directory goes on where the last one stopped, however
+// that ended.
 //
 // Shapes, limits and statuses are those documented at
 // https://platform.openai.com/docs/api-reference/batch.
@@ -44,10 +45,11 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// Options of a server. Dir and Judge have to be set.
+// Options of a server. Dir has to be set, and Judge or Upstream.
 type Options struct {
 	Dir         string           // state; made if absent; for one server at a time
 	Judge       Judge            // answers the requests
+	Upstream    *Upstream        // answers them in place of a judge
 	Log         *slog.Logger     // nowhere
 	Clock       func() time.Time // time.Now
 	Concurrency int              // requests answered at once; GOMAXPROCS
@@ -74,8 +76,8 @@ type Server struct {
 // New opens the state in opts.Dir and starts working on batches that are not
 // finished.
 func New(opts Options) (*Server, error) {
-	if opts.Judge == nil {
-		return nil, errors.New("the batch server needs a judge to answer requests")
+	if (opts.Judge == nil) == (opts.Upstream == nil) {
+		return nil, errors.New("the batch server needs either a judge or an upstream server to answer requests")
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
@@ -170,11 +172,13 @@ func (s *Server) authorize(r *http.Request) error {
 // Serve answers on l until ctx is done, then stops taking requests and waits
 // for those under way. It does not close the server.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 30 * time.Second}
+	var fresh connections
+	srv := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 30 * time.Second, ConnState: fresh.see}
 	stopped := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		<-ctx.Done()
+		fresh.close()
 		wait, done := context.WithTimeout(context.Background(), 5*time.Second)
 		defer done()
 		stopped <- srv.Shutdown(wait)
@@ -185,6 +189,39 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		err = stop
 	}
 	return err
+}
+
+// connections are those that have brought no request yet. Shutdown would wait
+// for them, and clients open some that they never use.
+type connections struct {
+	mu     sync.Mutex
+	fresh  map[net.Conn]bool
+	closed bool
+}
+
+func (c *connections) see(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case state != http.StateNew:
+		delete(c.fresh, conn)
+	case c.closed:
+		conn.Close()
+	default:
+		if c.fresh == nil {
+			c.fresh = make(map[net.Conn]bool)
+		}
+		c.fresh[conn] = true
+	}
+}
+
+func (c *connections) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for conn := range c.fresh {
+		conn.Close()
+	}
 }
 
 // Start runs a server on dir at a free port of 127.0.0.1. The base URL ends in

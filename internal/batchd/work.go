@@ -1,12 +1,11 @@
 package batchd
 
 import (
-	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -122,7 +121,7 @@ func (s *Server) answerAll(b *batch) error {
 		go func() {
 			defer tasks.Done()
 			defer func() { <-s.slots }()
-			r := s.answer(l)
+			r := s.answer(s.ctx, l)
 			if s.ctx.Err() != nil {
 				return // not this request's fault: it is answered after the restart
 			}
@@ -216,9 +215,9 @@ type resultLine struct {
 }
 
 type response struct {
-	Status    int            `json:"status_code"`
-	RequestID string         `json:"request_id"`
-	Body      map[string]any `json:"body"`
+	Status    int    `json:"status_code"`
+	RequestID string `json:"request_id"`
+	Body      any    `json:"body"`
 }
 
 func notRun(customID, end string) resultLine {
@@ -230,8 +229,9 @@ func notRun(customID, end string) resultLine {
 	return r
 }
 
-// answer asks the judge one request. A judge that panics fails that request.
-func (s *Server) answer(l inputLine) (r resultLine) {
+// answer asks the upstream server or the judge one request. A judge that panics
+// fails that request.
+func (s *Server) answer(ctx context.Context, l inputLine) (r resultLine) {
 	r = resultLine{ID: newID("batch_req_"), CustomID: l.CustomID, Response: &response{RequestID: newID("req_")}}
 	defer func() {
 		if p := recover(); p != nil {
@@ -239,7 +239,14 @@ func (s *Server) answer(l inputLine) (r resultLine) {
 			r.Response.Body = map[string]any{"error": (&Error{Type: "server_error", Message: fmt.Sprintf("the judge broke down: %v", p)}).body()}
 		}
 	}()
-	content, err := s.opts.Judge(s.ctx, l.Body)
+	if s.opts.Upstream != nil {
+		body, failure := s.opts.Upstream.ask(ctx, l.Body)
+		if r.Response.Status, r.Response.Body = http.StatusOK, body; failure != nil {
+			r.Response.Status, r.Response.Body = failure.Status, map[string]any{"error": failure.body()}
+		}
+		return r
+	}
+	content, err := s.opts.Judge(ctx, l.Body)
 	if err != nil {
 		e := new(Error)
 		if !errors.As(err, &e) {
@@ -268,129 +275,4 @@ func (s *Server) answer(l inputLine) (r resultLine) {
 		"usage": map[string]int{"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion},
 	}
 	return r
-}
-
-// results are the result lines that a batch has so far. Lines are written as
-// they come: a server that is killed loses none but those being answered.
-type results struct {
-	mu                sync.Mutex
-	out, bad          *os.File
-	have              map[string]bool // by custom_id, from before a restart
-	completed, failed int
-	firstErr          error
-}
-
-// results opens the partial result files, drops a line that a kill tore, and
-// reads which requests they answer.
-func (s *Server) results(b *batch) (*results, error) {
-	r := &results{have: make(map[string]bool)}
-	for _, p := range []struct {
-		kind string
-		f    **os.File
-		n    *int
-	}{{"out", &r.out, &r.completed}, {"err", &r.bad, &r.failed}} {
-		f, err := os.OpenFile(s.partial(b.ID, p.kind), os.O_CREATE|os.O_RDWR, 0o600)
-		if err != nil {
-			r.close()
-			return nil, err
-		}
-		*p.f = f
-		if *p.n, err = r.restore(f); err != nil {
-			r.close()
-			return nil, fmt.Errorf("reading the results so far in %s: %w", f.Name(), err)
-		}
-	}
-	return r, nil
-}
-
-// restore reads whole lines and leaves f behind the last of them.
-func (r *results) restore(f *os.File) (n int, err error) {
-	in := bufio.NewReaderSize(f, 1<<16)
-	var good int64
-	for {
-		line, err := in.ReadBytes('\n')
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return n, err
-		}
-		var l struct {
-			CustomID string `json:"custom_id"`
-		}
-		if json.Unmarshal(line, &l) != nil {
-			break
-		}
-		r.have[l.CustomID] = true
-		good += int64(len(line))
-		n++
-	}
-	if err := f.Truncate(good); err != nil {
-		return n, err
-	}
-	_, err = f.Seek(good, io.SeekStart)
-	return n, err
-}
-
-func (r *results) has(customID string) bool { return r.have[customID] }
-
-func (r *results) write(s *Server, b *batch, l resultLine) error {
-	line, err := json.Marshal(l)
-	if err != nil {
-		return err
-	}
-	good := l.Response != nil && l.Response.Status == http.StatusOK
-	f := r.bad
-	if good {
-		f = r.out
-	}
-	r.mu.Lock()
-	_, err = f.Write(append(line, '\n'))
-	r.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if good {
-		b.Completed++
-	} else {
-		b.Failed++
-	}
-	return nil
-}
-
-func (r *results) fail(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.firstErr = errors.Join(r.firstErr, err)
-}
-
-func (r *results) err() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.firstErr
-}
-
-// sync puts the lines on disk before the batch's record says that it is done.
-func (r *results) sync() error {
-	for _, f := range []*os.File{r.out, r.bad} {
-		if at, err := f.Seek(0, io.SeekCurrent); err != nil {
-			return err
-		} else if at == 0 {
-			continue
-		}
-		if err := f.Sync(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *results) close() {
-	for _, f := range []*os.File{r.out, r.bad} {
-		if f != nil {
-			f.Close()
-		}
-	}
 }
