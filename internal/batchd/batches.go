@@ -131,8 +131,12 @@ func (s *Server) addBatch(b *batch, window time.Duration) (map[string]any, error
 	if s.ctx.Err() != nil {
 		return nil, &Error{Status: http.StatusServiceUnavailable, Type: "server_error", Message: "The server is stopping."}
 	}
-	if _, ok := s.files[b.InputFileID]; !ok {
+	f, ok := s.files[b.InputFileID]
+	if !ok {
 		return nil, invalid("input_file_id", "", "No such File object: %s", b.InputFileID)
+	}
+	if f.Purpose != "batch" {
+		return nil, invalid("input_file_id", "invalid_purpose", "The input of a batch has to be a file with purpose 'batch'; %s has %q.", f.ID, f.Purpose)
 	}
 	s.seq++
 	now := s.opts.Clock()

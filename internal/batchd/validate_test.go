@@ -26,6 +26,8 @@ func TestValidate(t *testing.T) {
 		{"no body", `{"custom_id":"a","method":"POST","url":"/v1/chat/completions"}`, 1, "invalid_request:1"},
 		{"no messages", `{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m"}}`, 1, "missing_required_parameter:1"},
 		{"stream", strings.Replace(ok, `"model"`, `"stream":true,"model"`, 1), 1, "invalid_request:1"},
+		{"number as id", strings.Replace(ok, `"a"`, `7`, 1), 1, "invalid_json_line:1"},
+		{"body no object", strings.Replace(ok, `"body":{`, `"body":[],"x":{`, 1), 1, "invalid_request:1"},
 		{"50,000", input(50_000), 50_000, ""},
 		{"50,001", input(50_001), 50_001, "too_many_requests:-"},
 	} {
@@ -47,6 +49,17 @@ func TestValidate(t *testing.T) {
 	}
 	if _, errs, _ := validate(strings.NewReader(strings.Repeat("{\n", 200)), endpoint); len(errs) != maxErrors {
 		t.Errorf("%d mistakes told, want %d", len(errs), maxErrors)
+	}
+}
+
+// TestInputHasItsPurpose takes no result file for an input file.
+func TestInputHasItsPurpose(t *testing.T) {
+	c := serveWith(t, Options{Judge: echoed}, nil)
+	b := c.wait(c.create(input(1)), "completed")
+	e := c.call(400, "POST", "/v1/batches", fmt.Sprintf(
+		`{"input_file_id":%q,"endpoint":"/v1/chat/completions","completion_window":"24h"}`, b["output_file_id"]))["error"].(map[string]any)
+	if e["code"] != "invalid_purpose" || e["param"] != "input_file_id" {
+		t.Errorf("%v", e)
 	}
 }
 
