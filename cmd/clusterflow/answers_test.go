@@ -152,3 +152,31 @@ func TestCancelBatch(t *testing.T) {
 		t.Errorf("%d titles were sent again; 10 were in the batch, and at least 4 answered", again)
 	}
 }
+
+// TestAnswersForAColleague hands a study's answers to an empty cache, whose apply
+// then sends nothing to the server.
+func TestAnswersForAColleague(t *testing.T) {
+	one, two := newBench(t), newBench(t)
+	_, base := one.startBatchd("--listen", "127.0.0.1:0", "--dir", "served")
+	for _, b := range []*bench{one, two} {
+		b.evaluators(base)
+	}
+	one.must(0, `Report: `, "apply", "--quiet", "--yes", "study.hcl")
+	before := readLedger(t, base)
+	file := filepath.Join(one.dir, "answers.jsonl")
+	one.must(0, `^28 answers written`, "answers", "export", "study.hcl", file)
+	two.must(0, `^28 answers taken`, "answers", "import", "study.hcl", file)
+	two.must(0, `^16 run · 0 cached`, "apply", "--quiet", "--yes", "study.hcl")
+	if after := readLedger(t, base); after.batches != before.batches || after.total() != before.total() {
+		t.Errorf("%d requests in %d batches were sent, before %d in %d", after.total(), after.batches, before.total(), before.batches)
+	}
+	if got, want := two.read("results/small/scores.csv"), one.read("results/small/scores.csv"); got != want {
+		t.Errorf("the scores are\n%s\nand not\n%s", got, want)
+	}
+	two.must(0, `^16 nodes: 16 cached$`, "plan", "study.hcl")
+
+	// A larger grid asks for what is new of it, and for nothing that was imported.
+	two.edit("repetitions          = 2", "repetitions          = 3")
+	two.must(0, `Report: `, "apply", "--quiet", "--yes", "study.hcl")
+	readLedger(t, base).once(t)
+}

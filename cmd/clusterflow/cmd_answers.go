@@ -36,6 +36,8 @@ func (a *app) answersCommand() *cobra.Command {
 		a.answersDrop("retry", "Drop the answers that cannot be used, so that the next apply asks again",
 			"Of the requests of ADDRESS that the flags choose, those are asked again by the next apply whose answer\n"+
 				"cannot be used at all: none came, it was refused or cut off, or cannot be read.", true),
+		a.answersExport(),
+		a.answersImport(),
 	)
 	return c
 }

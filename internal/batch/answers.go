@@ -33,6 +33,9 @@ func (d *Desk) Answers(ctx context.Context, e Evaluator, keys []string, fn func(
 		switch r.State {
 		case answered:
 			line, err := open.read(d.files, r)
+			if err != nil && r.Intent == "" {
+				return fmt.Errorf("reading the answer to request %s of evaluator %q: %w; it was imported: import its file again, or drop it (clusterflow answers drop) to buy it", key, e.Name, err)
+			}
 			if err != nil {
 				return fmt.Errorf("reading the answer to request %s of evaluator %q: %w", key, e.Name, err)
 			}

@@ -50,7 +50,7 @@ const (
 // counts as unsent: dropping needs one write, however many rows there are.
 type row struct {
 	State  string `json:"s"`
-	Intent string `json:"i,omitempty"` // the last one that it was bound to
+	Intent string `json:"i,omitempty"` // the last one that it was bound to; none where an answer was imported
 	Tries  int    `json:"t,omitempty"` // batches that gave it back
 	Blob   string `json:"b,omitempty"` // result file that holds its line …
 	Offset int64  `json:"o,omitempty"` // … from this byte …

@@ -25,7 +25,7 @@ func (d *Desk) Reopen(ctx context.Context, e Evaluator, keys []string) (int, err
 		if _, err := d.get(rowPrefix+key, &r); err != nil {
 			return 0, err
 		}
-		if r.State != answered {
+		if r.State != answered || r.Intent == "" { // no server has what was imported
 			continue
 		}
 		if _, seen := broken[r.Blob]; !seen {
