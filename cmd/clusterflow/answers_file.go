@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"clusterflow/tasks"
 )
 
 func (a *app) answersExport() *cobra.Command {
@@ -78,6 +80,12 @@ func (a *app) importAnswers(ctx context.Context, d *desk, path string) error {
 	if err != nil {
 		return fmt.Errorf("importing %s: %w", path, err)
 	}
+	a.writeImported(got)
+	return nil
+}
+
+// writeImported says what became of imported answers.
+func (a *app) writeImported(got tasks.Imported) {
 	fmt.Fprintf(a.out, "%s taken, %s of them to requests that the study has written\n", count(len(got.Taken), "answer", "answers"), thousands(got.Ours))
 	if got.Same > 0 {
 		fmt.Fprintf(a.out, "%s here already\n", count(got.Same, "was", "were"))
@@ -94,7 +102,6 @@ func (a *app) importAnswers(ctx context.Context, d *desk, path string) error {
 			fmt.Fprintf(a.out, "left out, %s: %s, %s\n", left.why, count(n, "answer", "answers"), someKeys(left.keys))
 		}
 	}
-	return nil
 }
 
 // someKeys names the first request keys of a list, short.

@@ -68,7 +68,7 @@ func (a *app) batchesCommand() *cobra.Command {
 	f.addCache(resend)
 	f.add(show)
 	f.add(cancel)
-	c.AddCommand(list, show, cancel, resend)
+	c.AddCommand(list, show, cancel, resend, a.batchesExport(), a.batchesImport())
 	return c
 }
 

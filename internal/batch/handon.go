@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -117,7 +118,7 @@ func (d *Desk) Import(ctx context.Context, next func() (Handed, bool, error), be
 			continue
 		case answered:
 			have, err := open.read(d.files, r)
-			if err == nil && bytes.Equal(bytes.TrimSpace(have), line) {
+			if err == nil && bytes.Equal(plain(have), plain(line)) {
 				got.Same++
 				continue
 			}
@@ -168,6 +169,15 @@ func (d *Desk) Import(ctx context.Context, next func() (Handed, bool, error), be
 		list = list[n:]
 	}
 	return got, nil
+}
+
+// plain is a result line without the white space that says nothing.
+func plain(line []byte) []byte {
+	var b bytes.Buffer
+	if json.Compact(&b, line) != nil {
+		return bytes.TrimSpace(line)
+	}
+	return b.Bytes()
 }
 
 var requestKey = regexp.MustCompile(`^[0-9a-f]{64}$`)
