@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +20,7 @@ type batchdFlags struct {
 	listen, dir, judge, keyEnv string
 	upstream, upstreamKeyEnv   string
 	concurrency                int
+	expire                     time.Duration
 }
 
 func (a *app) batchdCommand() *cobra.Command {
@@ -47,6 +49,7 @@ func (a *app) batchdCommand() *cobra.Command {
 	c.Flags().StringVar(&f.upstream, "upstream", "", "answer by the chat completions of a server at this `URL`, such as http://127.0.0.1:8000/v1")
 	c.Flags().StringVar(&f.upstreamKeyEnv, "upstream-key-env", "", "the environment `variable` with the key for --upstream")
 	c.Flags().IntVar(&f.concurrency, "concurrency", 0, "how many requests are answered at once (default: 8 with --upstream, else one per core)")
+	c.Flags().DurationVar(&f.expire, "expire-after", 24*time.Hour, "end a batch that is not done after this `time` as expired")
 	return c
 }
 
@@ -56,7 +59,10 @@ const upstreamConcurrency = 8
 
 // batchdOptions are those of the server that f asks for.
 func (a *app) batchdOptions(f batchdFlags) (o batchd.Options, err error) {
-	o.Dir, o.Concurrency = f.dir, f.concurrency
+	o.Dir, o.Concurrency, o.Window = f.dir, f.concurrency, f.expire
+	if f.expire <= 0 {
+		return o, fmt.Errorf("--expire-after %s: give a time such as 24h", f.expire)
+	}
 	if f.concurrency < 0 {
 		return o, fmt.Errorf("--concurrency %d: give a positive number", f.concurrency)
 	}

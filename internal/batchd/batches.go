@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"time"
 )
 
 // Statuses of a batch. The last four are final.
@@ -110,14 +109,9 @@ func (s *Server) createBatch(w http.ResponseWriter, r *http.Request) error {
 	if in.Metadata == nil {
 		in.Metadata = map[string]string{}
 	}
-	window, err := time.ParseDuration(in.Window)
-	if err != nil {
-		return err
-	}
-
 	b, err := s.addBatch(&batch{
 		InputFileID: in.InputFileID, Endpoint: in.Endpoint, Window: in.Window, Metadata: in.Metadata,
-	}, window)
+	})
 	if err != nil {
 		return err
 	}
@@ -125,7 +119,7 @@ func (s *Server) createBatch(w http.ResponseWriter, r *http.Request) error {
 }
 
 // addBatch records a new batch and starts on it. It returns its object.
-func (s *Server) addBatch(b *batch, window time.Duration) (map[string]any, error) {
+func (s *Server) addBatch(b *batch) (map[string]any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ctx.Err() != nil {
@@ -141,7 +135,7 @@ func (s *Server) addBatch(b *batch, window time.Duration) (map[string]any, error
 	s.seq++
 	now := s.opts.Clock()
 	b.Seq, b.ID, b.Status = s.seq, newID("batch_"), validating
-	b.Times = map[string]int64{"created": now.Unix(), "expires": now.Add(window).Unix()}
+	b.Times = map[string]int64{"created": now.Unix(), "expires": now.Add(s.opts.Window).Unix()}
 	if err := writeJSON(s.batchRecord(b.ID), b); err != nil {
 		return nil, fmt.Errorf("recording a batch: %w", err)
 	}

@@ -55,6 +55,7 @@ type Options struct {
 	Concurrency int              // requests answered at once; GOMAXPROCS
 	Models      []string         // what /v1/models lists; any model is accepted
 	Key         string           // when set, requests must carry it as a bearer token
+	Window      time.Duration    // what a batch may take before it expires; 24 hours
 }
 
 // Server holds files and batches. Create it with [New]; it works on unfinished
@@ -84,6 +85,9 @@ func New(opts Options) (*Server, error) {
 	}
 	if opts.Clock == nil {
 		opts.Clock = time.Now
+	}
+	if opts.Window <= 0 {
+		opts.Window = 24 * time.Hour
 	}
 	if opts.Concurrency <= 0 {
 		opts.Concurrency = runtime.GOMAXPROCS(0)
