@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"clusterflow/cache"
+	"clusterflow/graph"
 	"clusterflow/internal/batch"
 	"clusterflow/internal/judge"
 )
@@ -14,10 +15,11 @@ type Asked struct {
 	Key     string          `json:"key"`
 	Task    string          `json:"task"` // title, accuracy, completeness, fit or similarity
 	Rep     int             `json:"rep"`
-	Cluster int             `json:"cluster"`         // what it asks about; 0 where it is about all of them
-	Other   int             `json:"other,omitempty"` // the second cluster of a similarity
-	Rows    []int           `json:"rows,omitempty"`  // the sentences that it shows, in the order of its ids
-	Body    json.RawMessage `json:"body"`            // as it is sent
+	Cluster int             `json:"cluster"`          // what it asks about; 0 where it is about all of them
+	Other   int             `json:"other,omitempty"`  // the second cluster of a similarity
+	Rows    []int           `json:"rows,omitempty"`   // the sentences that it shows, in the order of its ids
+	Tokens  int             `json:"tokens,omitempty"` // of the prompt; 0 for the offline judge
+	Body    json.RawMessage `json:"body"`             // as it is sent
 	Answer  *batch.Answer   `json:"answer,omitempty"`
 }
 
@@ -42,6 +44,22 @@ func (a *Asked) Subject() string {
 		return "all clusters"
 	}
 	return fmt.Sprintf("cluster %d", a.Cluster)
+}
+
+// Cost is what the request asks of the evaluator that an await node is for, which
+// may be nil.
+func (a *Asked) Cost(by *graph.Node, past Answered) (Ask, bool) {
+	if by == nil || a.Tokens == 0 {
+		return Ask{}, false
+	}
+	t, ok := by.Task.(*await)
+	if !ok {
+		return Ask{}, false
+	}
+	out := Ask{Evaluator: t.evaluator, Task: a.Task, Exact: true}
+	out.count(request{Tokens: a.Tokens, Body: a.Body})
+	out.expect(past)
+	return out, true
 }
 
 // Messages are the role and text of each message of the request.

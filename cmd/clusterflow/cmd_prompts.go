@@ -16,6 +16,7 @@ import (
 	"clusterflow/graph"
 	"clusterflow/internal/batch"
 	"clusterflow/internal/judge"
+	"clusterflow/internal/price"
 	"clusterflow/tasks"
 )
 
@@ -90,7 +91,7 @@ func (a *app) askedCommand(name, short, long string, answered bool) *cobra.Comma
 			if all, err = q.choose(all); err != nil {
 				return err
 			}
-			return a.writeAsked(all, q, answered)
+			return a.writeAsked(all, q, answered, p.pastAnswers())
 		},
 	}
 	f.add(c)
@@ -159,13 +160,18 @@ func gatherAsked(p *planned, blobs *cache.Blobs, study, addr string, answered bo
 	return out, nil
 }
 
-func (a *app) writeAsked(all []askedOf, q askedFilter, answered bool) error {
+func (a *app) writeAsked(all []askedOf, q askedFilter, answered bool, past tasks.Answered) error {
 	enc := json.NewEncoder(a.out)
 	enc.SetEscapeHTML(false)
 	total, shown := 0, 0
+	var costs []tasks.Ask
 	for _, n := range all {
 		total += len(n.asked)
 		for i := range n.asked {
+			cost, ok := n.cost(&n.asked[i], past)
+			if ok {
+				costs = append(costs, cost)
+			}
 			if q.asJSON {
 				if err := enc.Encode(&n.asked[i]); err != nil {
 					return err
@@ -173,10 +179,14 @@ func (a *app) writeAsked(all []askedOf, q askedFilter, answered bool) error {
 				continue
 			}
 			if shown == q.most {
-				break
+				continue
 			}
 			shown++
-			if err := writeRequest(a.out, n.addr, &n.asked[i], answered); err != nil {
+			about := ""
+			if ok {
+				about = " · " + costText([]tasks.Ask{cost})
+			}
+			if err := writeRequest(a.out, n.addr, &n.asked[i], answered, about); err != nil {
 				return err
 			}
 		}
@@ -187,16 +197,40 @@ func (a *app) writeAsked(all []askedOf, q askedFilter, answered bool) error {
 	case !q.asJSON && total > shown:
 		fmt.Fprintf(a.out, "%s of %s shown; --most N shows more, --json all\n", thousands(shown), count(total, "request", "requests"))
 	}
+	if len(costs) > 1 && !q.asJSON {
+		fmt.Fprintf(a.out, "%s: %s\n", count(len(costs), "request", "requests"), costText(costs))
+	}
 	return nil
 }
 
+// cost is what one of the requests costs, false where it costs nothing.
+func (n *askedOf) cost(r *tasks.Asked, past tasks.Answered) (tasks.Ask, bool) {
+	if n.await == nil {
+		return tasks.Ask{}, false
+	}
+	return r.Cost(n.await.Node, past)
+}
+
+// costText says how many tokens requests have, and what they cost.
+func costText(asks []tasks.Ask) string {
+	var prompt, answer int64
+	for _, a := range asks {
+		prompt, answer = prompt+a.Prompt, answer+a.Expected
+	}
+	text := fmt.Sprintf("%s + about %s tokens", tokens(prompt), tokens(answer))
+	if expected, most, unpriced := tasks.Total(asks); len(unpriced) == 0 && most > 0 {
+		text += fmt.Sprintf(" · about %s, at most %s", price.Dollars(expected), price.Dollars(most))
+	}
+	return text
+}
+
 // writeRequest prints a request, and its answer if it is asked for.
-func writeRequest(w io.Writer, addr string, r *tasks.Asked, answered bool) error {
+func writeRequest(w io.Writer, addr string, r *tasks.Asked, answered bool, cost string) error {
 	messages, err := r.Messages()
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "── %s · %s · %s · repetition %d · %.12s\n", addr, r.Task, r.Subject(), r.Rep, r.Key)
+	fmt.Fprintf(w, "── %s · %s · %s · repetition %d · %.12s%s\n", addr, r.Task, r.Subject(), r.Rep, r.Key, cost)
 	for _, m := range messages {
 		fmt.Fprintf(w, "[%s]\n%s\n", m[0], strings.TrimRight(m[1], "\n"))
 	}

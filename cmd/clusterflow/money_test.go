@@ -60,6 +60,9 @@ func TestMoney(t *testing.T) {
 		t.Errorf("titles were estimated as %+v, and are %+v", a, e)
 	}
 
+	b.must(0, `^── tiny/1/spherical_kmeans/2/auto/submit-titles · title · cluster 0 · repetition 0 · \w+ · [\d.k]+ \+ about \d+ tokens · about \$[\d.]+, at most \$[\d.]+$`, "prompts", "study.hcl", "tiny/1/spherical_kmeans/2", "--most", "1")
+	b.must(0, `^4 requests: \S+k \+ about \d+ tokens · about \$\d`, "prompts", "study.hcl", "tiny/1/spherical_kmeans/2", "--most", "1")
+
 	r := b.must(0, `^Money: \$[\d.]+ spent so far$`, "apply", "--quiet", "--yes", "study.hcl")
 	if !matches(`^judge \(some-model\): 18 of 18 requests answered · \S+k \+ \S+ tokens, prompts counted as \S+k · \$\d`, r.out) {
 		t.Errorf("%v", r)
