@@ -174,6 +174,7 @@ func (t *report) model(job *graph.Job, m *material) (*labelled, error) {
 // judge, with its clusterings by size.
 func (t *report) results(ctx context.Context, job *graph.Job, d *result.Data, data map[string]*labelled) error {
 	index, compared := map[string]int{}, newComparison()
+	rivals := new(contest)
 	for _, s := range t.scores {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -192,10 +193,12 @@ func (t *report) results(ctx context.Context, job *graph.Job, d *result.Data, da
 				},
 			})
 		}
-		var size judge.SizeResult
-		if err := readJSON(job, s.node.Addr, &size); err != nil {
+		var scores scoreFile
+		if err := readJSON(job, s.node.Addr, &scores); err != nil {
 			return err
 		}
+		size := scores.SizeResult
+		rivals.add(s, scores)
 		c, err := t.clustering(job, s, data[s.mat.label], compared)
 		if err != nil {
 			return err
@@ -204,6 +207,7 @@ func (t *report) results(ctx context.Context, job *graph.Job, d *result.Data, da
 		d.Results[i].Clusterings = append(d.Results[i].Clusterings, c)
 	}
 	d.Agreement = compared.agreement()
+	d.Comparisons, d.Kappas = rivals.comparisons(), rivals.kappas()
 	for i := range d.Results {
 		r := &d.Results[i]
 		r.R.BestCluster = judge.Best(r.R.ResultsByClusterSize)

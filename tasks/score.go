@@ -17,7 +17,7 @@ import (
 const shownExamples = 15
 
 // score computes every metric of one clustering from the answers. Output
-// "score": JSON of judge.SizeResult.
+// "score": JSON of scoreFile.
 type score struct {
 	eval *studies.Evaluation
 	reps int
@@ -73,9 +73,15 @@ func (t *score) Run(ctx context.Context, job *graph.Job) error {
 		}
 		reps[i] = judge.Score(inputs[i])
 	}
-	result := judge.Summarize(reps)
+	out := scoreFile{SizeResult: judge.Summarize(reps)}
+	result := &out.SizeResult
 	result.Quality = info.Quality
-	raw, err := json.Marshal(result)
+	data, err := job.Digest("sentences")
+	if err != nil {
+		return err
+	}
+	out.resample(c, data)
+	raw, err := json.Marshal(out)
 	if err != nil {
 		return err
 	}

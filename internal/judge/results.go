@@ -26,6 +26,13 @@ type SizeResult struct {
 	// NormalizedScore is this clustering's NormalizedScores cell; nil (absent)
 	// until somebody has compared it with the other cells of its model.
 	NormalizedScore *float64 `json:"normalized_score,omitempty"`
+	// Intervals are 95 % intervals over responses, by metric; see Bootstrap. They
+	// hold what other responses would have changed, as Statistics holds the judge's
+	// own noise over repetitions.
+	Intervals map[string][2]float64 `json:"bootstrap_ci_95,omitempty"`
+	// Agreement is that of the repetitions with each other: accuracy and
+	// completeness, where anything was asked twice.
+	Agreement map[string]Kappa `json:"repetition_agreement,omitempty"`
 	// Quality measures the clustering without a judge: silhouette,
 	// calinski_harabasz, davies_bouldin, category_nmi, where it has them.
 	Quality map[string]float64 `json:"quality,omitempty"`

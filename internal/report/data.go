@@ -30,6 +30,11 @@ type Data struct {
 	// Agreement compares the methods of a layer at one size, each pair once.
 	Agreement []Agreement
 
+	// Comparisons sets the best clustering of each model, titles and judge against
+	// others; Kappas are agreements of judges with themselves and each other.
+	Comparisons []Comparisons
+	Kappas      []Kappa
+
 	Models []Model
 	// Results holds one entry per model, layer, method, titles and judge. The
 	// order decides the order of models and of pairs of titles and judge; the

@@ -83,6 +83,18 @@ func makeData(s sample) Data {
 			}
 		}
 	}
+	rival := func(k int, value float64, against judge.Comparison) Compared {
+		return Compared{Address: "tiny/2/pca_kmeans/" + strconv.Itoa(k), Layer: 2, Method: "pca_kmeans", K: k, Value: value, CI95: [2]float64{0.7, 0.8}, Against: against}
+	}
+	d.Comparisons = []Comparisons{{Model: s.models[0], Titles: "auto", Judge: "judge", Metric: "final_score", Best: rival(3, 0.75, judge.Comparison{}), Others: []Compared{
+		rival(6, 0.5, judge.Comparison{Difference: 0.25, CI95: [2]float64{0.125, 0.375}, P: 0.001, Holm: 0.002}),
+		rival(9, 0.7, judge.Comparison{Difference: 0.05, CI95: [2]float64{-0.125, 0.25}, P: 0.5, Holm: 0.5}),
+	}}}
+	agreed := Kappa{Model: s.models[0], Titles: "auto", Layer: 2, Method: "pca_kmeans", K: 3, Between: "repetitions", Judges: "judge", Metric: "accuracy",
+		Kappa: judge.Kappa{Value: 0.5, Observed: 0.75, Items: 40, Defined: true}}
+	alone := agreed
+	alone.Between, alone.Judges, alone.Metric, alone.Kappa = "judges", "judge, other", "completeness", judge.Kappa{Observed: 1, Items: 20}
+	d.Kappas = []Kappa{agreed, alone}
 	for i := range d.Results {
 		d.Results[i].R.BestCluster = judge.Best(d.Results[i].R.ResultsByClusterSize)
 	}
@@ -134,7 +146,9 @@ func makeClustering(rng *rand.Rand, s sample, k int, level float64, layer int, m
 	for rep := range s.reps {
 		reps = append(reps, makeRepetition(rng, s, cl, level, rep))
 	}
-	return judge.Summarize(reps), cl
+	size := judge.Summarize(reps)
+	size.Intervals = map[string][2]float64{"final_score": {0.25, 0.75}, "avg_accuracy": {0.25, 0.75}}
+	return size, cl
 }
 
 func makeRepetition(rng *rand.Rand, s sample, cl Clustering, level float64, rep int) judge.Repetition {

@@ -50,6 +50,7 @@ type pageView struct {
 	MoreScores int
 	Training   []trainRow
 	Agreement  []agreementView
+	Kappas     []kappaView
 	Qualities  []struct{ Key, Label, Short, Doc string }
 	MoreTrain  int
 	Answers    []answerRow
@@ -146,6 +147,7 @@ func renderPage(d Data, bs []*board, files []File) ([]byte, error) {
 	v.summary(bs)
 	v.tables(bs, links)
 	v.agreements(d)
+	v.kappas(d)
 	v.fileList(files)
 	var out bytes.Buffer
 	if err := tmpl.Execute(&out, v); err != nil {

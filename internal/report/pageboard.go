@@ -26,6 +26,7 @@ type boardView struct {
 	MethodCharts []chartGroup
 	MoreMethods  int
 	Empty        int // clusterings with empty clusters
+	Comparison   *comparisonView
 }
 
 type heatView struct {
@@ -40,6 +41,7 @@ type headline struct {
 	Link     string
 	Score    string
 	Interval string
+	Boot     string // interval over responses
 	Reps     int
 	Parts    []scorePart
 	Sizes    int   // sizes with a score for this method and layer
@@ -78,6 +80,7 @@ func (v *pageView) boards(bs []*board, links map[*cell]string) {
 	for _, b := range bs {
 		bv := &boardView{Index: b.Index, B: b, Name: boardName(b, bs)}
 		bv.Best = newHeadline(b, links)
+		bv.Comparison = comparison(v.D, b)
 		var scored []*cell
 		for _, c := range ranked(b.Cells) {
 			if _, ok := c.stat("final_score"); ok && len(scored) < forestRows {
@@ -116,6 +119,9 @@ func newHeadline(b *board, links map[*cell]string) *headline {
 		Alike: b.alike(best), Others: len(b.Cells) - 1}
 	if s.N > 1 {
 		h.Interval = n3(s.CI95[0]) + "–" + n3(s.CI95[1])
+	}
+	if ci, ok := best.Score.Intervals["final_score"]; ok {
+		h.Boot = n3(ci[0]) + "–" + n3(ci[1])
 	}
 	for _, c := range b.series(best.Layer, best.Method) {
 		if _, ok := c.stat("final_score"); ok {

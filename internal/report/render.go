@@ -19,7 +19,7 @@ import (
 //   - vars/{method}_results_{model_id}_layer{layer}.json, the reference's result
 //     files; for a second pair of titles and judge under vars/{titles}-{judge}/,
 //     and for a second block of the same model_id under vars/{label}/;
-//   - scores.csv, clusters.csv, training.csv, agreement.csv;
+//   - scores.csv, clusters.csv, training.csv, agreement.csv, comparisons.csv, judging.csv;
 //   - figures/*.pdf and *.svg, as far as figures ("pdf", "svg") names them;
 //   - index.html, which needs none of the others.
 //
@@ -44,6 +44,8 @@ func Render(ctx context.Context, d Data, figures []string) ([]File, error) {
 		{"clusters.csv", clusterRows(bs)},
 		{"training.csv", trainingRows(bs)},
 		{"agreement.csv", agreementRows(d)},
+		{"comparisons.csv", comparisonRows(d)},
+		{"judging.csv", kappaRows(d)},
 	} {
 		var b bytes.Buffer
 		w := csv.NewWriter(&b)
@@ -124,7 +126,7 @@ func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 
 // scoreRows is one row per clustering, pair of titles and judge, and metric.
 func scoreRows(bs []*board) [][]string {
-	rows := [][]string{{"model", "model_id", "layer", "method", "size", "titles", "judge", "metric", "mean", "std_dev", "sem", "ci_lo", "ci_hi", "n"}}
+	rows := [][]string{{"model", "model_id", "layer", "method", "size", "titles", "judge", "metric", "mean", "std_dev", "sem", "ci_lo", "ci_hi", "n", "responses_lo", "responses_hi"}}
 	for _, b := range bs {
 		for _, c := range b.Cells {
 			head := []string{b.Model.Label, c.Res.R.ModelID, strconv.Itoa(c.Layer), c.Method, strconv.Itoa(c.K), b.Titles, b.Judge}
@@ -135,10 +137,14 @@ func scoreRows(bs []*board) [][]string {
 			slices.Sort(keys)
 			for _, key := range keys {
 				s := c.Score.Statistics[key]
-				rows = append(rows, append(slices.Clone(head), key, number(s.Mean), number(s.StdDev), number(s.SEM), number(s.CI95[0]), number(s.CI95[1]), strconv.Itoa(s.N)))
+				lo, hi := "", ""
+				if ci, ok := c.Score.Intervals[key]; ok {
+					lo, hi = number(ci[0]), number(ci[1])
+				}
+				rows = append(rows, append(slices.Clone(head), key, number(s.Mean), number(s.StdDev), number(s.SEM), number(s.CI95[0]), number(s.CI95[1]), strconv.Itoa(s.N), lo, hi))
 			}
 			if !math.IsNaN(c.Norm) {
-				rows = append(rows, append(slices.Clone(head), "normalized_score", number(c.Norm), "", "", "", "", ""))
+				rows = append(rows, append(slices.Clone(head), "normalized_score", number(c.Norm), "", "", "", "", "", "", ""))
 			}
 		}
 	}

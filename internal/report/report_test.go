@@ -62,6 +62,7 @@ func TestFiles(t *testing.T) {
 	want := []string{
 		"agreement.csv",
 		"clusters.csv",
+		"comparisons.csv",
 		"figures/pca_kmeans_tiny_layer2_metrics.svg",
 		"figures/pca_kmeans_tiny_layer5_metrics.svg",
 		"figures/spherical_kmeans_tiny_layer2_metrics.svg",
@@ -71,6 +72,7 @@ func TestFiles(t *testing.T) {
 		"figures/tiny_layer2_methods.svg",
 		"figures/tiny_layer5_methods.svg",
 		"index.html",
+		"judging.csv",
 		"scores.csv",
 		"training.csv",
 		"vars/pca_kmeans_results_tiny-id_layer2.json",
@@ -280,12 +282,13 @@ func TestPage(t *testing.T) {
 		"Protocol 2025-07, seed 42. 2 values of the protocol were overridden",
 		"of 34,044 answers failed",
 		"cannot be told apart from",
-		"hold the judge’s noise, not the clustering’s",
+		"Neither holds what another seed or another judge could change",
 		"Semantic orthogonality", "Centroid orthogonality", "Normalised score",
 		"Stating the problem in one's own words",
 		"response", "Overlapping pairs", "The judge found", "No category describes small talk.",
 		"OpenBLAS 0.3.21 SKYLAKEX", "pd.read_csv", "arXiv 2510.07364",
 		"3 sentences lie inside one token and were skipped.",
+		"pca_kmeans, layer 2, 3 clusters against others, on the same responses", "0.125 to 0.375", "Agreement of the judge", "0.250–0.750 over responses",
 	} {
 		if want == "The judge found" {
 			want = "the judge found that no category fits"
@@ -488,16 +491,22 @@ func TestTables(t *testing.T) {
 		return rows
 	}
 	scores := read("scores.csv")
-	if got, want := strings.Join(scores[0], ","), "model,model_id,layer,method,size,titles,judge,metric,mean,std_dev,sem,ci_lo,ci_hi,n"; got != want {
+	if got, want := strings.Join(scores[0], ","), "model,model_id,layer,method,size,titles,judge,metric,mean,std_dev,sem,ci_lo,ci_hi,n,responses_lo,responses_hi"; got != want {
 		t.Errorf("scores.csv has the columns %s", got)
 	}
 	if got, want := len(scores)-1, 12*(len(judge.StatisticNames())+1); got != want { // 2 layers × 2 methods × 3 sizes
 		t.Errorf("scores.csv has %d rows, want %d", got, want)
 	}
 	s := d.Results[0].R.ResultsByClusterSize["3"].Statistics["avg_accuracy"]
-	want := []string{"tiny", "tiny-id", "2", "spherical_kmeans", "3", "auto", "judge", "avg_accuracy", number(s.Mean), number(s.StdDev), number(s.SEM), number(s.CI95[0]), number(s.CI95[1]), "3"}
+	want := []string{"tiny", "tiny-id", "2", "spherical_kmeans", "3", "auto", "judge", "avg_accuracy", number(s.Mean), number(s.StdDev), number(s.SEM), number(s.CI95[0]), number(s.CI95[1]), "3", "0.25", "0.75"}
 	if !slices.Equal(scores[2], want) && !slices.ContainsFunc(scores, func(r []string) bool { return slices.Equal(r, want) }) {
 		t.Errorf("scores.csv has no row %v", want)
+	}
+	if rows := read("comparisons.csv"); len(rows) != 3 || !slices.Equal(rows[1], []string{"tiny", "auto", "judge", "final_score", "tiny/2/pca_kmeans/3", "0.75", "tiny/2/pca_kmeans/6", "0.5", "0.25", "0.125", "0.375", "0.001", "0.002"}) {
+		t.Errorf("comparisons.csv: %v", rows)
+	}
+	if rows := read("judging.csv"); len(rows) != 3 || !slices.Equal(rows[2], []string{"tiny", "2", "pca_kmeans", "3", "auto", "judges", "judge, other", "completeness", "", "1", "20"}) {
+		t.Errorf("judging.csv: %v", rows)
 	}
 	clusters := read("clusters.csv")
 	if got, want := len(clusters)-1, 4*3*(3+5+8); got != want { // results × repetitions × clusters
