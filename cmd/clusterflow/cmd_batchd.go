@@ -21,6 +21,7 @@ type batchdFlags struct {
 	upstream, upstreamKeyEnv   string
 	concurrency                int
 	expire                     time.Duration
+	faults                     string
 }
 
 func (a *app) batchdCommand() *cobra.Command {
@@ -50,6 +51,8 @@ func (a *app) batchdCommand() *cobra.Command {
 	c.Flags().StringVar(&f.upstreamKeyEnv, "upstream-key-env", "", "the environment `variable` with the key for --upstream")
 	c.Flags().IntVar(&f.concurrency, "concurrency", 0, "how many requests are answered at once (default: 8 with --upstream, else one per core)")
 	c.Flags().DurationVar(&f.expire, "expire-after", 24*time.Hour, "end a batch that is not done after this `time` as expired")
+	c.Flags().StringVar(&f.faults, "faults", "", "misbehave, for tests of clients: see internal/batchd/faults.go")
+	c.Flags().Lookup("faults").Hidden = true
 	return c
 }
 
@@ -62,6 +65,11 @@ func (a *app) batchdOptions(f batchdFlags) (o batchd.Options, err error) {
 	o.Dir, o.Concurrency, o.Window = f.dir, f.concurrency, f.expire
 	if f.expire <= 0 {
 		return o, fmt.Errorf("--expire-after %s: give a time such as 24h", f.expire)
+	}
+	if f.faults != "" {
+		if o.Faults, err = batchd.ParseFaults(f.faults); err != nil {
+			return o, fmt.Errorf("--faults: %w", err)
+		}
 	}
 	if f.concurrency < 0 {
 		return o, fmt.Errorf("--concurrency %d: give a positive number", f.concurrency)

@@ -139,6 +139,7 @@ func (s *Server) addBatch(b *batch) (map[string]any, error) {
 	if err := writeJSON(s.batchRecord(b.ID), b); err != nil {
 		return nil, fmt.Errorf("recording a batch: %w", err)
 	}
+	s.opts.Faults.made(b.ID)
 	s.batches[b.ID] = b
 	s.start(b)
 	return b.object(), nil
@@ -188,7 +189,9 @@ func (s *Server) listBatches(w http.ResponseWriter, r *http.Request) error {
 	s.mu.Lock()
 	all := make([]*batch, 0, len(s.batches))
 	for _, b := range s.batches {
-		all = append(all, b)
+		if !s.opts.Faults.hidden(b.ID) {
+			all = append(all, b)
+		}
 	}
 	list, err := page(r, all, defaultListBatch, maxListBatch)
 	s.mu.Unlock()

@@ -156,6 +156,9 @@ func (s *Server) getContent(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer data.Close()
 	w.Header().Set("Content-Type", "application/octet-stream")
+	if s.opts.Faults != nil && s.opts.Faults.TwiceLines && f.Purpose != "batch" {
+		return copyTwice(w, data)
+	}
 	w.Header().Set("Content-Length", strconv.FormatInt(f.Bytes, 10))
 	w.WriteHeader(http.StatusOK)
 	if _, err := io.Copy(w, data); err != nil {

@@ -56,6 +56,7 @@ type Options struct {
 	Models      []string         // what /v1/models lists; any model is accepted
 	Key         string           // when set, requests must carry it as a bearer token
 	Window      time.Duration    // what a batch may take before it expires; 24 hours
+	Faults      *Faults          // none
 }
 
 // Server holds files and batches. Create it with [New]; it works on unfinished
@@ -158,6 +159,9 @@ func (s *Server) Handler() http.Handler {
 				s.fail(w, r, err)
 			}
 		})
+	}
+	if s.opts.Faults != nil {
+		return s.opts.Faults.before(mux)
 	}
 	return mux
 }

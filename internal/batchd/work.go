@@ -91,7 +91,7 @@ func (s *Server) answerAll(b *batch) error {
 		return err
 	}
 	defer in.Close()
-	end := completed
+	end, n, skipped := completed, 0, false
 	var tasks sync.WaitGroup
 	err = lines(in, func(line []byte) error {
 		var l inputLine
@@ -100,6 +100,10 @@ func (s *Server) answerAll(b *batch) error {
 		}
 		if out.has(l.CustomID) {
 			return nil
+		}
+		if n++; s.opts.Faults.expires(n-1, l.CustomID) {
+			skipped = true
+			return out.write(s, b, notRun(l.CustomID, expired))
 		}
 		if end == completed {
 			select {
@@ -148,7 +152,9 @@ func (s *Server) answerAll(b *batch) error {
 	if end == completed && b.Status == cancelling { // too late to spare any
 		end = cancelled
 	}
-	b.End = end
+	if b.End = end; skipped && end == completed {
+		b.End = expired
+	}
 	if b.Completed > 0 {
 		b.OutputID = newID("file-")
 	}
