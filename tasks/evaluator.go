@@ -32,7 +32,8 @@ type Office struct {
 	desk   *batch.Desk
 	getenv func(string) string
 
-	ceiling *ceiling // nil: none
+	ceiling *ceiling                     // nil: none
+	trust   func(graph.Destination) bool // nil: none
 
 	mu      sync.Mutex
 	lexical string // base URL of the embedded server, "" while it is not running
@@ -49,6 +50,10 @@ type Office struct {
 func NewOffice(getenv func(string) string) *Office {
 	return &Office{getenv: getenv, batches: map[string][]batch.BatchState{}, files: map[cache.Digest]*askedFile{}}
 }
+
+// SetTrust says which destinations may get text and the key in their variable.
+// Without it only servers on this machine may.
+func (o *Office) SetTrust(trust func(graph.Destination) bool) { o.trust = trust }
 
 // Open gives the office its cache. Close stops what it started.
 func (o *Office) Open(store *cache.Store, opts batch.DeskOptions) {
@@ -165,6 +170,10 @@ func (o *Office) connect(ctx context.Context, e *studies.Evaluator) (batch.Evalu
 		}
 		be.BaseURL = o.lexical
 		return be, nil
+	}
+	if to := destination(e); !be.Loopback() && (o.trust == nil || !o.trust(to)) {
+		return be, fmt.Errorf("evaluator %q: you have never approved that %s gets text and the key in $%s; if you trust it with them: clusterflow trust %s %s",
+			e.Name, to.URL, to.KeyEnv, to.URL, to.KeyEnv)
 	}
 	be.APIKeyEnv = e.APIKeyEnv.V
 	be.APIKey = o.getenv(be.APIKeyEnv)

@@ -149,7 +149,10 @@ type desk struct {
 
 // atDesk takes the cache and hands it, with the plan of a study, to fn.
 func (a *app) atDesk(ctx context.Context, command, study string, f *studyFlags, fn func(*desk) error) (err error) {
-	office := tasks.NewOffice(a.getenv)
+	office, _, err := a.office()
+	if err != nil {
+		return err
+	}
 	compiled, err := a.compile(ctx, study, f, office)
 	if err != nil {
 		return err

@@ -30,8 +30,9 @@ type applyFlags struct {
 	memory string
 	device deviceFlags
 	yes    bool
-	most   float64 // US dollars; -1: no limit
-	pilot  int     // requests of each kind; 0: all
+	trust  []string // hosts
+	most   float64  // US dollars; -1: no limit
+	pilot  int      // requests of each kind; 0: all
 	detach bool
 	json   bool
 	quiet  bool
@@ -70,6 +71,7 @@ func (a *app) applyCommand() *cobra.Command {
 	c.Flags().StringVar(&f.memory, "memory", "", "memory that tasks may take together, such as 16GB (default: four fifths of the machine's)")
 	f.device.add(c)
 	c.Flags().BoolVar(&f.yes, "yes", false, "send requests to the hosts that the plan names without asking")
+	c.Flags().StringArrayVar(&f.trust, "trust", nil, "approve this `host` for the key that the study names for it, for good; see clusterflow trust")
 	c.Flags().Float64Var(&f.most, "max-cost", -1, "send nothing more once this apply could cost so many US `dollars`")
 	c.Flags().IntVar(&f.pilot, "pilot", 0, "send only so many `requests` of each kind, of the smallest clustering; show the answers and what the rest costs")
 	c.Flags().BoolVar(&f.afterLoss, "accept-lost-ledger", false, "buy answers although the ledger of earlier ones was lost")
@@ -100,7 +102,10 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 	if err := f.checkPilot(); err != nil {
 		return err
 	}
-	office := tasks.NewOffice(a.getenv)
+	office, known, err := a.office()
+	if err != nil {
+		return err
+	}
 	compiled, err := a.compile(ctx, study, &f.studyFlags, office) // before anything is made on disk
 	if err != nil {
 		return err
@@ -147,6 +152,9 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 		}
 	}
 	if err := p.disk.check(f.ignoreDisk); err != nil {
+		return err
+	}
+	if err := a.approve(ctx, p, known, f); err != nil {
 		return err
 	}
 	if err := a.confirm(ctx, p, office, store, f); err != nil {

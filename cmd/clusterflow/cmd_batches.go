@@ -98,7 +98,10 @@ func (a *app) resend(c *cobra.Command, study, intent string, f *studyFlags) (err
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	office := tasks.NewOffice(a.getenv)
+	office, _, err := a.office()
+	if err != nil {
+		return err
+	}
 	office.Open(store, batch.DeskOptions{})
 	if err := office.Resend(c.Context(), intent); err != nil {
 		return err

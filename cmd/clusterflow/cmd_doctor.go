@@ -56,7 +56,16 @@ func (a *app) doctor(ctx context.Context, f *studyFlags) error {
 	} else {
 		line("disk", "free space unknown: %v", err)
 	}
-	for _, name := range []string{"OPENAI_API_KEY", "HF_TOKEN"} {
+	known, err := a.approvals()
+	if err != nil {
+		return err
+	}
+	keys := []string{openAI.keyEnv, "HF_TOKEN"}
+	for p := range known.pairs {
+		keys = append(keys, p.keyEnv)
+	}
+	slices.Sort(keys)
+	for _, name := range slices.Compact(keys) {
 		state := "not set"
 		if a.getenv(name) != "" {
 			state = "set"

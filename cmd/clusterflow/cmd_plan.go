@@ -73,6 +73,7 @@ type planned struct {
 	cacheDir  string
 	left      []*graph.Node // left out by --exclude
 	disk      diskSpace
+	trust     *approvals
 
 	id      string   // of the study in the cache
 	maxCost *float64 // of this apply
@@ -137,7 +138,11 @@ func (a *app) planWith(ctx context.Context, c *tasks.Compiled, known *cache.Read
 	if err := p.Force(sel.force); err != nil {
 		return nil, fmt.Errorf("--force: %w", err)
 	}
-	return &planned{Plan: p, compiled: c, durations: measure(known, p), known: known, cacheDir: dir, left: left, disk: a.space(p, dir), id: id}, nil
+	trust, err := a.approvals()
+	if err != nil {
+		return nil, err
+	}
+	return &planned{Plan: p, trust: trust, compiled: c, durations: measure(known, p), known: known, cacheDir: dir, left: left, disk: a.space(p, dir), id: id}, nil
 }
 
 // nodes are the selected nodes of a graph, and those that --exclude left out of

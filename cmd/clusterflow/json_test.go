@@ -149,7 +149,8 @@ func TestJSON(t *testing.T) {
 
 	// A failure is an event, a part of the summary, and exit code 1.
 	b.evaluators("https://evaluator.invalid/v1")
-	r = b.must(1, `"event":"failed".*OPENAI_API_KEY`, "apply", "--json", "--yes", "study.hcl")
+	b.write("study.hcl", strings.ReplaceAll(b.read("study.hcl"), "some-model", "gpt-4o")) // has a price
+	r = b.must(1, `"event":"failed".*set the environment variable OPENAI_API_KEY`, "apply", "--json", "--yes", "--trust", "evaluator.invalid", "study.hcl")
 	lines = strings.Split(strings.TrimSpace(r.out), "\n")
 	var failed struct {
 		Failed, Blocked int

@@ -119,6 +119,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 		a.diffCommand(),
 		a.batchesCommand(),
 		a.batchdCommand(),
+		a.trustCommand(),
 		a.taskCommand(),
 		a.verifyCommand(),
 		a.cacheCommand(),

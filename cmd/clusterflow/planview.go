@@ -87,6 +87,9 @@ func (v *planView) write(w io.Writer, p *planned, color bool, remark string) err
 			fmt.Fprintln(&b, paint.paint("33", text))
 		}
 	}
+	if text := p.trust.warning(p); text != "" {
+		fmt.Fprintf(&b, "\n%s %s\n", paint.paint("33", "warning:"), text)
+	}
 	if text := p.disk.warning(); text != "" {
 		fmt.Fprintf(&b, "\n%s %s\n", paint.paint("33", "warning:"), text)
 	}

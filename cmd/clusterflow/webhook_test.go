@@ -72,7 +72,7 @@ func TestOnComplete(t *testing.T) {
 	// A failure is told, and one of the address changes no exit code.
 	b.edit("description_examples = 10", "description_examples = 9")
 	b.edit("evaluator \"judge\" {\n  provider = \"lexical\"", "evaluator \"judge\" {\n  model = \"gpt-4o\"\n  base_url = \"https://evaluator.invalid/v1\"\n  api_key_env = \"NO_SUCH_KEY\"")
-	b.must(1, `NO_SUCH_KEY`, "apply", "--yes", "study.hcl")
+	b.must(1, `set the environment variable NO_SUCH_KEY`, "apply", "--yes", "--trust", "evaluator.invalid", "study.hcl")
 	if n := h.last(t, 2); n.State != "failed" || n.Failed == 0 || len(n.Errors) == 0 {
 		t.Errorf("%+v", n)
 	}
