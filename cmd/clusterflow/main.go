@@ -114,6 +114,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 		a.promptsCommand(),
 		a.answersCommand(),
 		a.titlesCommand(),
+		a.agreeCommand(),
 		a.historyCommand(),
 		a.graphCommand(),
 		a.diffCommand(),

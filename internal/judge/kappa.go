@@ -1,5 +1,7 @@
 package judge
 
+import "math/rand/v2"
+
 // Kappa is an agreement beyond chance.
 type Kappa struct {
 	Value    float64 `json:"kappa"`     // 1: always; 0: as by chance
@@ -77,4 +79,35 @@ func Cohen(a, b []int) Kappa {
 		k.Value, k.Defined = (k.Observed-chance)/(1-chance), true
 	}
 	return k
+}
+
+// KappaInterval is the 95 % percentile interval of a kappa over responses:
+// responses[i] is that of item i, and of computes the kappa of some items, which
+// may come several times. Samples in which it is undefined are left out; 0, 0 if
+// all are.
+func KappaInterval(responses []int, of func(items []int) Kappa, rng *rand.Rand) [2]float64 {
+	index, items := map[int]int{}, [][]int{}
+	for i, r := range responses {
+		at, ok := index[r]
+		if !ok {
+			at = len(items)
+			index[r], items = at, append(items, nil)
+		}
+		items[at] = append(items[at], i)
+	}
+	if len(items) == 0 {
+		return [2]float64{}
+	}
+	var values []float32
+	var drawn []int
+	for range Resamples {
+		drawn = drawn[:0]
+		for range items {
+			drawn = append(drawn, items[rng.IntN(len(items))]...)
+		}
+		if k := of(drawn); k.Defined {
+			values = append(values, float32(k.Value))
+		}
+	}
+	return Percentile(values)
 }

@@ -2,6 +2,7 @@ package judge
 
 import (
 	"math"
+	"math/rand/v2"
 	"testing"
 )
 
@@ -68,5 +69,36 @@ func TestCohen(t *testing.T) {
 	}
 	if k := Cohen(nil, nil); k != (Kappa{}) {
 		t.Errorf("nothing: %+v", k)
+	}
+}
+
+// With one item per response and many items the interval is near the kappa's
+// asymptotic standard error.
+func TestKappaInterval(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var a, b, responses []int
+	for i := range 400 {
+		x := rng.IntN(2)
+		y := x
+		if rng.Float64() < 0.2 {
+			y = 1 - x
+		}
+		a, b, responses = append(a, x), append(b, y), append(responses, i)
+	}
+	of := func(items []int) Kappa {
+		var x, y []int
+		for _, i := range items {
+			x, y = append(x, a[i]), append(y, b[i])
+		}
+		return Cohen(x, y)
+	}
+	whole := Cohen(a, b)
+	ci := KappaInterval(responses, of, rng)
+	se := math.Sqrt(whole.Observed*(1-whole.Observed)/400) / 0.5 // chance is 1/2
+	if got := (ci[1] - ci[0]) / (2 * 1.96); math.Abs(got/se-1) > 0.15 || ci[0] > whole.Value || ci[1] < whole.Value {
+		t.Errorf("%+v has the interval %v, standard error %.4f, want %.4f", whole, ci, got, se)
+	}
+	if got := KappaInterval(nil, of, rng); got != [2]float64{} {
+		t.Errorf("of nothing: %v", got)
 	}
 }
