@@ -1,14 +1,17 @@
 package tasks
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"clusterflow/cache"
 	"clusterflow/graph"
@@ -34,36 +37,63 @@ type FixedTitle struct {
 	line int
 }
 
-// ReadFixedTitles reads a titles file. Errors name the line.
+// ReadFixedTitles reads a titles file. Errors begin with path:line.
 func ReadFixedTitles(path string) ([]FixedTitle, error) {
-	f, err := os.Open(path)
+	content, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading titles: %w", err)
 	}
-	defer f.Close()
-	lines, err := readJSONL[json.RawMessage](f)
-	if err != nil {
-		return nil, fmt.Errorf("reading titles from %s: %w", path, err)
-	}
-	out := make([]FixedTitle, len(lines))
-	for i, raw := range lines {
-		dec := json.NewDecoder(strings.NewReader(string(raw)))
-		dec.DisallowUnknownFields()
-		t := &out[i]
-		t.Cluster = -1
-		err := dec.Decode(t)
-		switch t.line = i + 1; {
-		case err != nil:
-		case t.Cluster < 0:
-			err = fmt.Errorf("a line needs a cluster, counted from 0")
-		case strings.TrimSpace(t.Title) == "" || strings.TrimSpace(t.Description) == "":
-			err = fmt.Errorf("a line needs a title and a description")
+	content = bytes.TrimPrefix(content, []byte(byteOrderMark))
+	var out []FixedTitle
+	first := map[string]int{} // line by what it is about
+	line := 0
+	for raw := range bytes.Lines(content) {
+		line++
+		if len(bytes.TrimSpace(raw)) == 0 {
+			continue
 		}
-		if err != nil {
-			return nil, fmt.Errorf("reading titles from %s: title %d: %w", path, i+1, plain(err))
+		t := FixedTitle{Cluster: -1, line: line}
+		if err := t.read(raw); err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", path, line, err)
 		}
+		about := t.about()
+		if first[about] > 0 {
+			return nil, fmt.Errorf("%s:%d: line %d is about the same cluster already: say where each holds (model, layer, method, clusters, rep), or remove one", path, line, first[about])
+		}
+		first[about] = line
+		out = append(out, t)
 	}
 	return out, nil
+}
+
+func (f *FixedTitle) read(line []byte) error {
+	if !utf8.Valid(line) { // the decoder would mend it silently
+		return errors.New("not valid UTF-8")
+	}
+	dec := json.NewDecoder(bytes.NewReader(line))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(f); err != nil {
+		return plain(err)
+	}
+	switch _, err := dec.Token(); {
+	case err != io.EOF:
+		return errors.New("one JSON object a line, and nothing after it")
+	case f.Cluster < 0:
+		return errors.New("a line needs a cluster, counted from 0")
+	case strings.TrimSpace(f.Title) == "" || strings.TrimSpace(f.Description) == "":
+		return errors.New("a line needs a title and a description")
+	}
+	return nil
+}
+
+// about is the cluster of a line with where it holds.
+func (f FixedTitle) about() string {
+	f.Title, f.Description, f.line = "", "", 0
+	b, err := json.Marshal(f)
+	if err != nil {
+		panic(err) // numbers and texts always encode
+	}
+	return string(b)
 }
 
 // clusteringID is one clustering.
@@ -93,7 +123,7 @@ func (f FixedTitle) holds(at clusteringID, rep int) (ok bool, said int) {
 }
 
 // titleOf chooses the line for a cluster: the one that says most about where it
-// holds. It is an error if two say as much.
+// holds. It is an error, beginning with a line number, if two say as much.
 func titleOf(all []FixedTitle, at clusteringID, cluster, rep int) (*FixedTitle, error) {
 	var best *FixedTitle
 	most, twice := -1, 0
@@ -109,7 +139,7 @@ func titleOf(all []FixedTitle, at clusteringID, cluster, rep int) (*FixedTitle, 
 		best, most, twice = &all[i], said, 0
 	}
 	if twice > 0 {
-		return nil, fmt.Errorf("titles %d and %d are both of cluster %d here: say in one of them where it holds (model, layer, method, clusters, rep)", best.line, twice, cluster)
+		return nil, fmt.Errorf("%d: line %d says as much about cluster %d here: say more in one of them of where it holds (model, layer, method, clusters, rep)", twice, best.line, cluster)
 	}
 	return best, nil
 }
@@ -154,7 +184,7 @@ func (t *fixedTitles) Run(ctx context.Context, job *graph.Job) error {
 		for rep := range t.titles.Repetitions.V {
 			title, err := titleOf(all, t.at, cluster, rep)
 			if err != nil {
-				return fmt.Errorf("%s: %w", t.titles.File.V, err)
+				return fmt.Errorf("%s:%w", t.titles.File.V, err)
 			}
 			r := request{Task: judge.TaskTitle, Rep: rep, Cluster: cluster, Body: json.RawMessage("{}")}
 			a := batch.Answer{Status: batch.StatusFailed, Error: "the titles file has none for this cluster"}
@@ -203,7 +233,7 @@ func checkFixedTitles(study *studies.Study) studies.Diagnostics {
 			continue // said by the decoder
 		}
 		if _, err := ReadFixedTitles(t.File.V); err != nil {
-			diags = append(diags, study.Errorf(t.File.Range, "Titles cannot be read", sentence(err)))
+			diags = append(diags, study.Errorf(t.File.Range, "Titles cannot be read", err.Error()+"."))
 		}
 	}
 	return diags

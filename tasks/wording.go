@@ -3,6 +3,8 @@ package tasks
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 
 	"clusterflow/cache"
 	"clusterflow/internal/judge"
@@ -64,7 +66,7 @@ func checkWordings(study *studies.Study) studies.Diagnostics {
 		}
 		if _, err := judge.NewWording(v.V); err != nil {
 			diags = append(diags, study.Errorf(v.Range, "Prompt cannot be used",
-				sentence(err)+" A prompt is a template with {{.Data}}, which it needs, {{.Form}}, {{.Title}}, {{.Description}} and {{.Examples}}."))
+				inWording(study, v, err)+". A prompt is a template with {{.Data}}, which it needs, {{.Form}}, {{.Title}}, {{.Description}} and {{.Examples}}."))
 		}
 	}
 	for _, t := range study.Titles {
@@ -76,4 +78,19 @@ func checkWordings(study *studies.Study) studies.Diagnostics {
 		try(e.Orthogonality.Prompt)
 	}
 	return diags
+}
+
+var fileCall = regexp.MustCompile(`^file\(\s*"([^"\\$%]+)"\s*\)$`)
+
+// inWording says where a wording is wrong: by file and line, if the study takes
+// it from a file that it names there.
+func inWording(study *studies.Study, v studies.Value[string], err error) string {
+	m := fileCall.FindStringSubmatch(string(v.Range.SliceBytes(study.Source)))
+	if m == nil {
+		return strings.TrimSuffix(sentence(err), ".")
+	}
+	if line, ok := strings.CutPrefix(err.Error(), "line "); ok {
+		return m[1] + ":" + line
+	}
+	return m[1] + ": " + err.Error()
 }

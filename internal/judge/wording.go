@@ -1,14 +1,19 @@
 package judge
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
+	"reflect"
 	"strings"
 	"text/template"
+	"text/template/parse"
 )
 
 // Wording is somebody's own text for the user message of a prompt: a template
-// (https://pkg.go.dev/text/template) over Fields. The system message, the schema
-// and the limits stay as they are.
+// (https://pkg.go.dev/text/template) that shows Fields, or asks by if whether
+// they are there, and can do nothing else. The system message, the schema and the
+// limits stay as they are.
 type Wording struct{ t *template.Template }
 
 // Fields are what a Wording can say.
@@ -29,19 +34,84 @@ type Fields struct {
 // formLine is the line before the form of the answer in every prompt.
 const formLine = "Form of the answer:\n"
 
-// NewWording reads a template and tries it. Its errors say what is wrong in which
-// line.
+// NewWording reads a template and tries it on every kind of question. Its errors
+// begin with "line 3: " where a line is to blame.
 func NewWording(text string) (*Wording, error) {
-	t, err := template.New("line").Option("missingkey=error").Parse(text)
+	t, err := template.New("line").Parse(text)
 	if err != nil {
 		return nil, plainTemplate(err)
 	}
+	if len(t.Templates()) > 1 {
+		return nil, errors.New("it defines a template of its own, which no question shows")
+	}
+	if t.Tree != nil {
+		if err := plainNode(t.Tree, t.Root); err != nil {
+			return nil, err
+		}
+	}
 	w := &Wording{t}
-	try := AccuracyPrompt(Category{Title: "Title", Description: "Description."}, Numbered([]string{"A sentence."}), true)
-	if _, err := w.Reword(try); err != nil {
-		return nil, err
+	c, s := Category{Title: "Title", Description: "Description."}, Numbered([]string{"A sentence."})
+	for _, try := range []Prompt{
+		AccuracyPrompt(c, s, true), CompletenessPrompt([]Category{c}, s, true), FitPrompt(c, s[0], true), SimilarityPrompt(c, c),
+		TitlePrompt(TitleInput{Sentences: s}), TitlePrompt(TitleInput{Sentences: s, ExampleCategories: 1}),
+	} {
+		if _, err := w.Reword(try); err != nil {
+			return nil, err
+		}
 	}
 	return w, nil
+}
+
+// plainNode refuses whatever could loop, grow or call: a study, and its wording
+// with it, may be somebody else's.
+func plainNode(t *parse.Tree, n parse.Node) error {
+	switch n := n.(type) {
+	case nil, *parse.TextNode:
+		return nil
+	case *parse.ListNode:
+		if n == nil {
+			return nil // no else
+		}
+		for _, one := range n.Nodes {
+			if err := plainNode(t, one); err != nil {
+				return err
+			}
+		}
+		return nil
+	case *parse.ActionNode:
+		return plainPipe(t, n, n.Pipe)
+	case *parse.IfNode:
+		return cmp.Or(plainPipe(t, n, n.Pipe), plainNode(t, n.List), plainNode(t, n.ElseList))
+	}
+	return notPlain(t, n)
+}
+
+// plainPipe takes a single field.
+func plainPipe(t *parse.Tree, n parse.Node, p *parse.PipeNode) error {
+	if len(p.Decl) > 0 || len(p.Cmds) != 1 || len(p.Cmds[0].Args) != 1 {
+		return notPlain(t, n)
+	}
+	f, ok := p.Cmds[0].Args[0].(*parse.FieldNode)
+	if !ok || len(f.Ident) != 1 {
+		return notPlain(t, n)
+	}
+	if _, ok := reflect.TypeFor[Fields]().FieldByName(f.Ident[0]); !ok {
+		return fmt.Errorf("line %d: there is no {{%s}}", lineOf(t, n), f)
+	}
+	return nil
+}
+
+func notPlain(t *parse.Tree, n parse.Node) error {
+	text, _, _ := strings.Cut(n.String(), "}}")
+	return fmt.Errorf("line %d: %s}} is not for prompts, which show fields or ask for them by {{if .Examples}} … {{else}} … {{end}}", lineOf(t, n), text)
+}
+
+// lineOf is the line that a node stands in, from 1.
+func lineOf(t *parse.Tree, n parse.Node) int {
+	at, _ := t.ErrorContext(n) // "line:3:14"
+	var line int
+	fmt.Sscanf(at, "line:%d:", &line)
+	return line
 }
 
 // Reword gives a prompt this wording; a nil Wording changes nothing.
@@ -87,7 +157,5 @@ func (w *Wording) Reword(p Prompt) (Prompt, error) {
 // library: "line:3: …" is line 3.
 func plainTemplate(err error) error {
 	text := strings.TrimPrefix(err.Error(), "template: ")
-	text = strings.Replace(text, "line:", "line ", 1)
-	text = strings.Replace(text, `executing "line" at `, "", 1)
-	return errors.New(text)
+	return errors.New(strings.Replace(text, "line:", "line ", 1))
 }

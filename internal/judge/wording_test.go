@@ -39,6 +39,15 @@ func TestWording(t *testing.T) {
 	if p, err = title.Reword(TitlePrompt(TitleInput{Sentences: s})); err != nil || !strings.HasPrefix(p.User, "|\n") {
 		t.Errorf("%q, %v", p.User, err)
 	}
+	choice, err := NewWording("{{/* ours */}}{{if .Title}}Of {{.Title -}} : {{else}}Of all: {{end}}\n{{.Data}}\n{{.Form}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, q := range map[string]Prompt{"Of Counting: \nBEGIN": plain, "Of all: \nBEGIN": CompletenessPrompt([]Category{c}, s, true)} {
+		if p, err := choice.Reword(q); err != nil || !strings.HasPrefix(p.User, want) {
+			t.Errorf("%q, %v; want %q first", p.User, err, want)
+		}
+	}
 	if p, err := (*Wording)(nil).Reword(plain); err != nil || p.User != plain.User {
 		t.Error("no wording changed the prompt")
 	}
@@ -54,6 +63,17 @@ func TestWordingIsTriedAtOnce(t *testing.T) {
 		"one\n{{if}}\n{{.Data}}":        "line 2:",
 		"{{.Data}}\n{{env \"SECRET\"}}": "line 2:",
 		"{{range $x := .Data}}{{end}}":  "line 1:",
+
+		"{{if .Title}}\n{{.Data}}\n{{end}}":                                        "has to show {{.Data}} once", // not in a title prompt
+		"{{if .Examples}}x{{else}}\n{{.Data}}\n{{end}}":                            "has to show {{.Data}} once",
+		"{{.Data}}\n\n{{printf \"%9999999d\" 1}}":                                  "line 3: {{printf \"%9999999d\" 1}} is not for prompts",
+		"{{.Data}}\n{{range 1000000000}}x{{end}}":                                  "line 2: {{range 1000000000}} is not for prompts",
+		"{{.Data}}\n{{with .Title}}{{.}}{{end}}":                                   "line 2: {{with .Title}} is not for prompts",
+		"{{.Data}}\n{{if .Title}}\n{{len .Data}}{{end}}":                           "line 3: {{len .Data}} is not for prompts",
+		"{{.Data}}\n{{if .Title}}{{else}}{{$.Form}}{{end}}":                        "line 2: {{$.Form}} is not for prompts",
+		"{{.Data}}\n{{.Title | html}}":                                             "line 2:",
+		"{{.Data}}\n{{.Data.Sentences}}":                                           "line 2:",
+		"{{define \"x\"}}{{template \"x\"}}{{end}}\n{{.Data}}\n{{template \"x\"}}": "defines a template",
 	} {
 		if _, err := NewWording(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
