@@ -5,9 +5,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"clusterflow/graph"
+	"clusterflow/internal/batchd"
 )
 
 // TestTrust: a study that names a host of its own and a variable with another
@@ -70,5 +72,83 @@ func TestPairs(t *testing.T) {
 			known.has(graph.Destination{URL: url, KeyEnv: "AWS_SECRET_ACCESS_KEY"}) {
 			t.Errorf("%s may get any key", url)
 		}
+	}
+}
+
+// TestKeyEchoed: a server that quotes the key in its errors, its answers and its
+// output files brings it neither to a screen nor into a file.
+func TestKeyEchoed(t *testing.T) {
+	const secret = "sk-do-not-show-this-0123456789"
+	for _, mode := range []string{"batch", "direct"} {
+		b := newBench(t)
+		server, err := batchd.New(batchd.Options{Dir: t.TempDir(), Judge: batchd.Lexical})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer server.Close()
+		var refuse atomic.Bool
+		var echoes atomic.Int64
+		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			header := r.Header.Get("Authorization")
+			if refuse.Load() {
+				echoes.Add(1)
+				w.WriteHeader(http.StatusUnauthorized)
+				_, _ = w.Write([]byte(`{"error": {"message": "` + strings.Repeat("x", 280) + ` the header ` + header + ` is odd", "type": "invalid_request_error", "code": "odd"}}`))
+				return
+			}
+			said := httptest.NewRecorder()
+			server.Handler().ServeHTTP(said, r)
+			text := said.Body.String()
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/content"):
+				echoes.Add(1)
+				text += `{"id": "x", "custom_id": "nobody's", "response": null, "error": {"code": "odd", "message": "` + header + `"}}` + "\n"
+			case strings.HasSuffix(r.URL.Path, "/chat/completions"):
+				echoes.Add(1)
+				text = strings.Replace(text, `"object"`, `"sent": "`+header+`", "object"`, 1)
+			}
+			w.Header().Set("Content-Type", said.Header().Get("Content-Type"))
+			w.WriteHeader(said.Code)
+			_, _ = w.Write([]byte(text))
+		}))
+		defer front.Close()
+		b.evaluators(front.URL + "/v1")
+		b.write("study.hcl", strings.ReplaceAll(b.read("study.hcl"), `"some-model"`, "\"some-model\"\n  mode = \""+mode+"\""))
+		b.env = append(b.env, "OPENAI_API_KEY="+secret)
+		look := func(code int, args ...string) {
+			t.Helper()
+			if r := b.run(args...); r.code != code || strings.Contains(r.out+r.err, secret[:20]) {
+				t.Errorf("%s, %s: want exit code %d without the key, got %v", mode, args, code, r)
+			}
+		}
+		all := func() {
+			t.Helper()
+			for _, args := range [][]string{
+				{"plan", "study.hcl"}, {"plan", "--json", "study.hcl"}, {"status", "study.hcl"}, {"status", "--json", "study.hcl"},
+				{"history", "study.hcl"}, {"batches", "list", "study.hcl"}, {"doctor"}, {"trust"},
+			} {
+				look(0, args...)
+			}
+			for name, content := range b.tree(".") {
+				if strings.Contains(content, secret[:20]) {
+					t.Errorf("%s: %s holds the key", mode, name)
+				}
+			}
+		}
+		refuse.Store(true)
+		look(1, "apply", "--yes", "study.hcl")
+		look(1, "apply", "--yes", "--json", "study.hcl")
+		if echoes.Load() == 0 {
+			t.Errorf("%s: no error was sent", mode)
+		}
+		look(1, "explain", "tiny/1/spherical_kmeans/2/auto/await-titles", "study.hcl")
+		all()
+		refuse.Store(false)
+		echoes.Store(0)
+		look(0, "apply", "--yes", "study.hcl")
+		if echoes.Load() == 0 {
+			t.Errorf("%s: no answer held the key", mode)
+		}
+		all()
 	}
 }

@@ -146,6 +146,7 @@ func (d doer) Do(req *http.Request) (*http.Response, error) {
 	if x, ok := req.Context().Value(exchangeKey{}).(*exchange); ok {
 		x.status, x.after = resp.StatusCode, resp.Header.Get("Retry-After")
 	}
+	resp.Body = mask(req, resp.Body)
 	if resp.StatusCode >= 400 { // go-openai reads all of it, and leaves it open after a download
 		resp.Body = struct {
 			io.Reader
@@ -202,7 +203,7 @@ func (s *session) explain(doing string, x *exchange, err error) *APIError {
 	}
 	if x.status >= 400 {
 		e.Err = fmt.Errorf("%d %s", x.status, http.StatusText(x.status))
-		if message = s.hide(short(message)); message != "" {
+		if message = short(s.hide(message)); message != "" {
 			e.Err = fmt.Errorf("%w: %s", e.Err, message)
 		}
 	} else if x.status == 0 && s.e.APIKey != "" && strings.Contains(err.Error(), s.e.APIKey) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
-	"net/http"
 	"net/url"
 	"slices"
 	"sync"
@@ -34,7 +33,7 @@ func NewDesk(kv KV, files Files, opts DeskOptions) *Desk {
 		opts.Clock = time.Now
 	}
 	if opts.HTTPClient == nil {
-		opts.HTTPClient = &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
+		opts.HTTPClient = newHTTPClient()
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
