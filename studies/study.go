@@ -181,8 +181,9 @@ type Evaluator struct {
 	Mode                Value[string] // "batch" or "direct"
 	Concurrency         Value[int]    // direct requests under way at once
 
-	Price      Price          // the list price of the model, if there is one, where it is not Given
-	MaxCostUSD Value[float64] // most that may be spent on its requests; no limit where it is not Set
+	MaxEnqueued Value[int]     // prompt tokens that may be in batches at a time; 0: learned
+	Price       Price          // the list price of the model, if there is one, where it is not Given
+	MaxCostUSD  Value[float64] // most that may be spent on its requests; no limit where it is not Set
 }
 
 // Price is what an evaluator costs where that is not the list price, in US

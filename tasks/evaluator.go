@@ -190,6 +190,7 @@ func settings(e *studies.Evaluator) batch.Evaluator {
 		Name: e.Name, Provider: e.Provider.V, Model: e.Model.V, BaseURL: e.BaseURL.V,
 		ReasoningEffort: e.ReasoningEffort.V, MaxCompletionTokens: e.MaxCompletionTokens.V,
 		Direct: e.Mode.V == "direct", Concurrency: e.Concurrency.V,
+		Limits: batch.Limits{Enqueued: int64(e.MaxEnqueued.V)},
 	}
 	if e.HasTemperature {
 		t := e.Temperature.V

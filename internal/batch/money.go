@@ -123,35 +123,55 @@ func (d *Desk) eachIntent(ctx context.Context, fn func(*intent)) error {
 	return nil
 }
 
-// purse is what the next file may cost, and what requests cost.
+// purse is what the next file may cost and hold.
 type purse struct {
 	cost  func(prompt, completion int64) float64
 	left  float64 // US dollars, the least that a limit leaves; may be infinite
 	tight Limit   // that one
 	spent float64 // of it, for good
+
+	capped   bool      // prompt tokens in batches are limited, to …
+	tokens   int64     // … so many more
+	enqueued bool      // some are in batches now
+	until    time.Time // too many batches were created: no other before
 }
 
 // purse reads how much the limits leave.
 func (s *session) purse(ctx context.Context) (*purse, error) {
-	a := s.e.Account
-	p := &purse{cost: a.Cost, left: math.Inf(1)}
-	if a.Cost == nil || len(a.Limits) == 0 {
-		return p, nil
-	}
+	a, l := s.e.Account, s.e.Limits
+	p := &purse{cost: a.Cost, left: math.Inf(1), capped: l.Enqueued > 0 && !s.e.Direct, tokens: l.Enqueued}
 	spent, flight := make([]float64, len(a.Limits)), make([]float64, len(a.Limits))
+	hour := s.now().Add(-time.Hour)
+	var created []time.Time // batches within the last hour
 	err := s.eachIntent(ctx, func(in *intent) {
 		paid, may := in.money()
-		for i, l := range a.Limits {
-			if l.covers(a.Study, in) {
+		for i, limit := range a.Limits {
+			if limit.covers(a.Study, in) {
 				spent[i] += paid
 				flight[i] += may
 			}
 		}
-	})
-	for i, l := range a.Limits {
-		if left := l.USD - spent[i] - flight[i]; left < p.left {
-			p.left, p.tight, p.spent = left, l, spent[i]
+		if in.Direct || in.Place != s.e.place() {
+			return
 		}
+		if in.open() && in.State != packing && in.Model == s.e.Model && in.Prompt > 0 {
+			p.tokens -= in.Prompt
+			p.enqueued = true
+		}
+		if in.Asked.After(hour) {
+			created = append(created, in.Asked)
+		}
+	})
+	if a.Cost != nil {
+		for i, limit := range a.Limits {
+			if left := limit.USD - spent[i] - flight[i]; left < p.left {
+				p.left, p.tight, p.spent = left, limit, spent[i]
+			}
+		}
+	}
+	if n := l.hourly(); len(created) >= n && !s.e.Direct {
+		slices.SortFunc(created, time.Time.Compare)
+		p.until = created[len(created)-n].Add(time.Hour)
 	}
 	return p, err
 }
@@ -165,7 +185,7 @@ const noLimit = 16_384
 
 // weigh counts the tokens of a request that is about to be sent.
 func (p *purse) weigh(r Request) (load, error) {
-	if p.cost == nil {
+	if p.cost == nil && !p.capped {
 		return load{}, nil
 	}
 	n := r.Tokens

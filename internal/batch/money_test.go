@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"clusterflow/internal/price"
 )
@@ -174,5 +175,47 @@ func TestGivingABatchUpCountsItAsSpent(t *testing.T) {
 	after, err := d.Bills(t.Context(), "study")
 	if err != nil || after[0].FlightUSD != 0 || after[0].SpentUSD != before[0].FlightUSD {
 		t.Errorf("before %+v, after %+v, %v", before, after, err)
+	}
+}
+
+func TestEnqueuedTokensAreKeptBelowASetCap(t *testing.T) {
+	w := newWorld(t, nil)
+	d, e := w.desk(), w.evaluator()
+	reqs := ask(e, "good", 20)
+	one, err := price.Prompt(reqs[0].Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Limits.Enqueued = int64(6*one + one/2)
+	p, err := d.Advance(t.Context(), e, reqs)
+	if err != nil || p.InBatch < 5 || p.InBatch > 6 || len(p.Batches) != 1 || !strings.Contains(strings.Join(p.Notes, " "), "max_enqueued_tokens") {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	w.finish(d, e, reqs)
+	if n := len(w.batches()); n < 4 {
+		t.Errorf("%d batches of 20 requests, at most 6 at a time", n)
+	}
+	for key, n := range w.sent() {
+		if n != 1 {
+			t.Errorf("request %.8s was sent %d times", key, n)
+		}
+	}
+	e.Limits.Enqueued = 1 // less than any request: the server has to say
+	w.finish(d, e, ask(e, "other", 2))
+}
+
+func TestBatchesInAnHour(t *testing.T) {
+	w := newWorld(t, nil)
+	d, e := w.desk(), w.evaluator()
+	e.Limits.Lines, e.Limits.Hourly = 1, 3
+	reqs := ask(e, "good", 5)
+	began := w.now()
+	p, err := d.Advance(t.Context(), e, reqs)
+	if err != nil || len(p.Batches) != 3 || p.Unsent != 2 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	w.finish(d, e, reqs)
+	if waited := w.now().Sub(began); waited < time.Hour || waited > 3*time.Hour {
+		t.Errorf("the fourth batch went out after %s", waited)
 	}
 }

@@ -44,6 +44,10 @@ type Evaluator struct {
 type Limits struct {
 	Lines int   // requests in one file, at most (50,000)
 	Bytes int64 // size of one file, at most (200 MB)
+	// Enqueued is how many prompt tokens may be in batches of one model at a time.
+	// 0 is no limit that is known: it is learned when a batch is over it.
+	Enqueued int64
+	Hourly   int // batches created in an hour, at most (2,000)
 }
 
 // String names the evaluator without its key, so that no format verb shows it.
@@ -68,9 +72,17 @@ func (l Limits) bytes() int64 {
 	return maxBytes
 }
 
+func (l Limits) hourly() int {
+	if l.Hourly > 0 && l.Hourly < maxHourly {
+		return l.Hourly
+	}
+	return maxHourly
+}
+
 const (
-	maxLines = 50_000
-	maxBytes = 200_000_000
+	maxHourly = 2_000
+	maxLines  = 50_000
+	maxBytes  = 200_000_000
 )
 
 // PromptParts is one question: two messages and the schema that the answer

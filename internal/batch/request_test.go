@@ -84,7 +84,7 @@ func TestKeyHoldsWhatDecidesTheAnswer(t *testing.T) {
 	}{
 		"name":         {true, func(e *Evaluator, p *PromptParts) { e.Name = "titler" }},
 		"API key":      {true, func(e *Evaluator, p *PromptParts) { e.APIKey, e.APIKeyEnv = "k", "K" }},
-		"limits":       {true, func(e *Evaluator, p *PromptParts) { e.Limits = Limits{1, 1} }},
+		"limits":       {true, func(e *Evaluator, p *PromptParts) { e.Limits = Limits{1, 1, 0, 0} }},
 		"path of URL":  {true, func(e *Evaluator, p *PromptParts) { e.BaseURL = "https://API.openai.com/v2/" }},
 		"no provider":  {true, func(e *Evaluator, p *PromptParts) { e.Provider = "" }},
 		"temperature":  {false, func(e *Evaluator, p *PromptParts) { e.Temperature = &one }},

@@ -113,12 +113,21 @@ func (s *session) announce(ctx context.Context, reqs []Request, rows []row, todo
 	if err != nil {
 		return nil, nil, 0, err
 	}
-	file, total, n, err := pack(reqs, todo, s.e.Limits, limit, purse)
-	if err != nil {
-		return nil, nil, 0, err
+	if purse.until.After(s.now()) {
+		s.hold = purse.until
+		s.note("%s takes %d batches in an hour; sending more at %s", s.e.Host(), s.e.Limits.hourly(), purse.until.Local().Format(time.TimeOnly))
+		return nil, nil, 0, nil
 	}
-	if n == 0 {
+	file, total, n, err := pack(reqs, todo, s.e.Limits, limit, purse)
+	switch {
+	case err != nil:
+		return nil, nil, 0, err
+	case n == 0 && purse.usd(total) > purse.left:
 		return nil, nil, 0, s.tooDear(purse, total, len(todo))
+	case n == 0:
+		s.hold = s.now().Add(s.e.pace().most)
+		s.note("max_enqueued_tokens of %s are in batches; more is sent when they are done", s.e.Model)
+		return nil, nil, 0, nil
 	}
 	id, err := s.newID()
 	if err != nil {
@@ -165,7 +174,8 @@ func pack(reqs []Request, todo []int, l Limits, limit int64, purse *purse) (file
 			break
 		}
 		sum := load{total.prompt + more.prompt, total.most + more.most}
-		if purse.usd(sum) > purse.left {
+		full := purse.capped && sum.prompt > purse.tokens && (n > 0 || purse.enqueued) // one alone is for the server to judge
+		if full || purse.usd(sum) > purse.left {
 			if n == 0 {
 				return nil, more, 0, nil
 			}
