@@ -58,6 +58,30 @@ func TestHeldOut(t *testing.T) {
 	}
 }
 
+// Where the titler saw everything nothing is left to ask, which is no zero, and
+// the report says so.
+func TestHeldOutOfEverything(t *testing.T) {
+	dir := t.TempDir()
+	text := graded(t, "[1]", `["spherical_kmeans"]`, "[3]", "repetitions = 1", smallEvaluation+"\n  held_out = true")
+	text = strings.Replace(text, "description_examples = 12", "description_examples = 5000", 1)
+	a := newBench(t).apply(dir, text)
+	for _, r := range a.requests("m/1/spherical_kmeans/3/auto/lex/submit-eval") {
+		if r.Task != judge.TaskSimilarity {
+			t.Errorf("%s asks about %v", r.Task, r.Rows)
+		}
+	}
+	var scored judge.SizeResult
+	unjson(t, a.output("m/1/spherical_kmeans/3/auto/lex/score", "score"), &scored)
+	for _, metric := range []string{"avg_f1", "avg_confidence", "final_score"} {
+		if v, ok := scored.AllResults[0].Value(metric); ok {
+			t.Errorf("%s is %g", metric, v)
+		}
+	}
+	if page := string(a.output("report", "index.html")); !strings.Contains(page, "3 of 3 titled clusters have no sentence that their titler did not see") {
+		t.Error("the report does not count them")
+	}
+}
+
 // Explanations are asked for where the study wants them, and answers without
 // them count like the others.
 func TestExplanations(t *testing.T) {

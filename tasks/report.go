@@ -85,7 +85,8 @@ func (t *report) settings() []result.Setting {
 func (t *report) Run(ctx context.Context, job *graph.Job) error {
 	d := result.Data{
 		Study: t.study.Name.V, File: filepath.Base(t.study.File), Protocol: t.study.Protocol.V, Seed: t.study.Seed.V, Settings: t.settings(),
-		HeldOut: !slices.ContainsFunc(t.scores, func(s scored) bool { return !s.eval.HeldOut.V }),
+		// Of titles from a file nobody knows what their author saw.
+		HeldOut: !slices.ContainsFunc(t.scores, func(s scored) bool { return !s.eval.HeldOut.V || s.titles.File.Set }),
 	}
 	data := map[string]*labelled{}
 	for _, m := range t.mats {

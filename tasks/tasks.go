@@ -60,7 +60,7 @@ var (
 	kindSubmitEval   = Kind{"submit-eval", "3", "write the requests that grade the clustering"}
 	kindAwaitEval    = Kind{"await-eval", "1", "collect the grades"}
 	kindScore        = Kind{"score", "3", "compute every metric of one clustering"}
-	kindReport       = Kind{"report", "4", "result files, figures and the page"}
+	kindReport       = Kind{"report", "5", "result files, figures and the page"}
 )
 
 // Kinds lists every kind in the order in which a study runs them.

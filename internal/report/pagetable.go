@@ -27,7 +27,7 @@ func (v *pageView) summary(bs []*board) {
 	seen := map[string]bool{}
 	allLayers, allSizes := map[int]bool{}, map[int]bool{}
 	backends := map[string]bool{}
-	emptyCells := 0
+	emptyCells, titledClusters, seenClusters := 0, 0, 0
 	for _, b := range bs {
 		lexical = lexical || b.Lexical
 		titled, judged = once(titled, b.TitledBy), once(judged, b.JudgedBy)
@@ -37,6 +37,10 @@ func (v *pageView) summary(bs []*board) {
 		for _, c := range b.Cells {
 			allLayers[c.Layer], allSizes[c.K] = true, true
 			reps = max(reps, len(c.Score.AllResults))
+			if len(c.Score.AllResults) > 0 {
+				t, s := allSeen(&c.Score.AllResults[0])
+				titledClusters, seenClusters = titledClusters+t, seenClusters+s
+			}
 			if key := fmt.Sprint(b.Model.Label, "\x00", c.Method, "\x00", c.Layer, "\x00", c.K); !seen[key] {
 				seen[key] = true
 				clusterings++
@@ -111,6 +115,9 @@ func (v *pageView) summary(bs []*board) {
 	}
 	if emptyCells > 0 {
 		warn("%s of %s clusterings have empty clusters; the heatmap shows them in grey.", comma(emptyCells), comma(clusterings))
+	}
+	if seenClusters > 0 {
+		warn("%s of %s titled clusters have no sentence that their titler did not see. Their accuracy is not asked, and the averages leave them out; a smaller description_examples leaves more.", comma(seenClusters), comma(titledClusters))
 	}
 	if reps == 1 {
 		warn("There is one repetition, so no score has an interval.")

@@ -186,6 +186,21 @@ func graded(r *judge.Repetition, id string) bool {
 	return r.AccuracyResultsByCluster[id].Answered > 0
 }
 
+// allSeen counts the clusters of a repetition that have a title, and those of
+// them whose accuracy was not asked: the titler saw all their sentences, and
+// these are held out.
+func allSeen(r *judge.Repetition) (titled, seen int) {
+	if !slices.Contains(r.Metrics, judge.MetricAccuracy) {
+		return 0, 0
+	}
+	for _, c := range r.Categories {
+		if _, asked := r.AccuracyResultsByCluster[c.ID]; !asked {
+			seen++
+		}
+	}
+	return len(r.Categories), seen
+}
+
 // clusterIDs lists the clusters of a repetition in numeric order: those with a
 // title and, where sizes are known, those without.
 func clusterIDs(c *cell, r *judge.Repetition) []string {

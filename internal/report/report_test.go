@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -403,8 +404,12 @@ func TestWarnings(t *testing.T) {
 	d.Warnings = []string{"Said by the caller."}
 	d.Results[0].Clusterings[0].Backend = "gonum"
 	d.Results[0].Clusterings[0].Sizes[0] = 0
+	first := &d.Results[0]
+	size := slices.Sorted(maps.Keys(first.R.ResultsByClusterSize))[0]
+	delete(first.R.ResultsByClusterSize[size].AllResults[0].AccuracyResultsByCluster, "1")
 	text := markup(t, render(t, d)["index.html"])
 	for _, want := range []string{
+		"1 of 64 titled clusters have no sentence that their titler did not see",
 		"Said by the caller.",
 		"The weights of tiny are random. Its clusters mean nothing",
 		"lexical baseline",
