@@ -48,9 +48,9 @@ func (d *decoder) mode(r *reader, e *Evaluator) {
 	e.Concurrency = get(r, "concurrency", defaultConcurrency, whole(1, 1000))
 }
 
-// money reads what an evaluator costs, may cost and may be sent at a time, which
-// changes no result.
+// money reads what an evaluator costs, may cost and may be sent at a time.
 func (d *decoder) money(r *reader, e *Evaluator) {
+	e.Retries = get(r, "retries", 0, whole(0, 10))
 	e.MaxEnqueued = getShown(r, "max_enqueued_tokens", 0, "", whole(1, math.MaxInt64))
 	e.MaxCostUSD = getShown(r, "max_cost_usd", 0, "", decimal(0, math.Inf(1)))
 	given := r.blockNamed("price")

@@ -182,6 +182,7 @@ type Evaluator struct {
 	Concurrency         Value[int]    // direct requests under way at once
 
 	MaxEnqueued Value[int]     // prompt tokens that may be in batches at a time; 0: learned
+	Retries     Value[int]     // how often an answer that cannot be used is asked for again
 	Price       Price          // the list price of the model, if there is one, where it is not Given
 	MaxCostUSD  Value[float64] // most that may be spent on its requests; no limit where it is not Set
 }

@@ -220,6 +220,13 @@ func troubleOf(p batch.Progress, trouble error) error {
 // settles it otherwise: stored answers that are missing or damaged are fetched
 // again first.
 func (t *await) collected(ctx context.Context, job *graph.Job, e batch.Evaluator, keys []string) bool {
+	if n, err := t.askAgain(ctx, job, e, keys); err != nil {
+		job.Fail(err)
+		return false
+	} else if n > 0 {
+		job.Wait(time.Now(), fmt.Sprintf("%d of %d answers cannot be used and are asked for again", n, len(keys)))
+		return false
+	}
 	err := t.collect(ctx, job, e, keys)
 	if err != nil {
 		lost, again := t.office.desk.Reopen(ctx, e, keys)
@@ -237,6 +244,31 @@ func (t *await) collected(ctx context.Context, job *graph.Job, e batch.Evaluator
 		job.Fail(err)
 	}
 	return err == nil
+}
+
+// askAgain gives answers that cannot be used at all back to be asked for again, as
+// often as the evaluator allows, and returns how many those are.
+func (t *await) askAgain(ctx context.Context, job *graph.Job, e batch.Evaluator, keys []string) (int, error) {
+	most := t.evaluator.Retries.V
+	if most == 0 {
+		return 0, nil
+	}
+	rs, err := readInput[request](job, "requests")
+	if err != nil {
+		return 0, err
+	}
+	var bad []string
+	err = t.office.desk.Answers(ctx, e, keys, func(i int, a batch.Answer) error {
+		v, _, err := (&Asked{Key: rs[i].Key, Body: rs[i].Body, Answer: &a}).Verdict()
+		if v.Bad() {
+			bad = append(bad, rs[i].Key)
+		}
+		return err
+	})
+	if err != nil || len(bad) == 0 {
+		return 0, nil // what cannot be read is fetched again by collect
+	}
+	return t.office.desk.AskAgain(ctx, e, bad, most)
 }
 
 // waitNote says what a node waits for.

@@ -89,6 +89,7 @@ evaluator "titler" {
   mode                  = "batch"
   max_cost_usd          = 7
   max_enqueued_tokens   = 90000
+  retries               = 1
   price {
     input          = 1
     output         = 4
@@ -320,6 +321,7 @@ func edits(dir string) []edit {
 		{setting: "study.on_complete", old: "https://hooks.example/a", new: "https://hooks.example/b"},
 		{setting: "evaluator.titler.max_cost_usd", old: "max_cost_usd          = 7", new: "max_cost_usd = 8"},
 		{setting: "evaluator.titler.max_enqueued_tokens", old: "max_enqueued_tokens   = 90000", new: "max_enqueued_tokens = 80000"},
+		{setting: "evaluator.titler.retries", old: "retries               = 1", new: "retries = 2"},
 		{setting: "evaluator.titler.price.input", old: "input          = 1", new: "input = 2"},
 		{setting: "evaluator.titler.price.output", old: "output         = 4", new: "output = 5"},
 		{setting: "evaluator.titler.price.batch_discount", old: "batch_discount = 0.125", new: "batch_discount = 0.5"},

@@ -54,7 +54,7 @@ func InReport(name string) bool {
 	last := name[strings.LastIndexByte(name, '.')+1:]
 	return !strings.HasPrefix(name, "grid[") && !slices.Contains([]string{
 		"file", "dir", "sentences", "files", "mean", "source", "revision",
-		"budget_usd", "max_cost_usd", "max_enqueued_tokens", "input", "output", "batch_discount", "on_complete", "concurrency",
+		"budget_usd", "max_cost_usd", "max_enqueued_tokens", "retries", "input", "output", "batch_discount", "on_complete", "concurrency",
 	}, last)
 }
 

@@ -68,6 +68,19 @@ type Forgotten struct {
 // result of a batch file from before, however often that is fetched again (see
 // settle): only one that it is sent in later.
 func (d *Desk) Forget(ctx context.Context, e Evaluator, keys []string) (Forgotten, error) {
+	return d.forget(ctx, e, keys, -1)
+}
+
+// AskAgain forgets the answers of those of the requests that it has not been
+// called for so many times, because they cannot be used, and returns how many that
+// are. A person who forgets one begins the count anew.
+func (d *Desk) AskAgain(ctx context.Context, e Evaluator, keys []string, most int) (int, error) {
+	f, err := d.forget(ctx, e, keys, most)
+	return f.Answers + f.Failed, err
+}
+
+// forget is Forget, or, where most is not negative, AskAgain.
+func (d *Desk) forget(ctx context.Context, e Evaluator, keys []string, most int) (Forgotten, error) {
 	var f Forgotten
 	p := d.peers.get(e.Identity())
 	if err := p.lock(ctx); err != nil {
@@ -88,8 +101,12 @@ func (d *Desk) Forget(ctx context.Context, e Evaluator, keys []string) (Forgotte
 		values := make(map[string]any)
 		var done Forgotten // counts once it is written
 		for i, st := range standings(rows, open) {
+			past := history{Forgot: now}
+			if most >= 0 {
+				past.Again = rows[i].Again + 1
+			}
 			switch {
-			case seen[part[i]]:
+			case seen[part[i]] || past.Again > max(most, 0):
 				continue
 			case st.State == unsent:
 				done.Unsent++
@@ -97,10 +114,10 @@ func (d *Desk) Forget(ctx context.Context, e Evaluator, keys []string) (Forgotte
 				done.Held++
 			case st.State == answered:
 				done.Answers++
-				values[rowPrefix+part[i]] = row{State: unsent, Forgot: now}
+				values[rowPrefix+part[i]] = row{State: unsent, history: past}
 			default:
 				done.Failed++
-				values[rowPrefix+part[i]] = row{State: unsent, Forgot: now}
+				values[rowPrefix+part[i]] = row{State: unsent, history: past}
 			}
 			seen[part[i]] = true
 		}
@@ -126,5 +143,5 @@ func (r row) takes(in *intent) bool {
 
 // bound is a row that is handed to an intent; it keeps what must outlive that.
 func (r row) bound(intent string) row {
-	return row{State: inBatch, Intent: intent, Tries: r.Tries, Reason: r.Reason, Forgot: r.Forgot}
+	return row{State: inBatch, Intent: intent, Tries: r.Tries, Reason: r.Reason, history: r.history}
 }

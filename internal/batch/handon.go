@@ -158,7 +158,7 @@ func (d *Desk) Import(ctx context.Context, next func() (Handed, bool, error), be
 		n := min(d.chunk, len(list))
 		values := make(map[string]any, n)
 		for _, l := range list[:n] {
-			values[rowPrefix+l.key] = row{State: answered, Blob: blob, Offset: l.offset, Length: l.length, Forgot: l.old.Forgot}
+			values[rowPrefix+l.key] = row{State: answered, Blob: blob, Offset: l.offset, Length: l.length, history: l.old.history}
 		}
 		if err := d.put(values); err != nil {
 			return got, err

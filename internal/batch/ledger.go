@@ -57,7 +57,13 @@ type row struct {
 	Length int    `json:"n,omitempty"` // … this long
 	Reason string `json:"r,omitempty"` // of failure, or why it was given back last
 
-	Forgot time.Time `json:"f,omitzero"` // when its answer was last thrown away; see Forget
+	history
+}
+
+// history is what a row keeps through all states.
+type history struct {
+	Forgot time.Time `json:"f,omitzero"`  // when its answer was last thrown away; see Forget
+	Again  int       `json:"a,omitempty"` // how often that was because it could not be used; see AskAgain
 }
 
 // Intent states; the package comment says what they mean.

@@ -267,18 +267,18 @@ func settle(in *intent, old row, r result) (next row, changed bool) {
 		return old, false
 	}
 	if r.good && old.takes(in) {
-		return row{State: answered, Intent: in.ID, Tries: old.Tries, Blob: r.blob, Offset: r.offset, Length: r.length, Forgot: old.Forgot}, true
+		return row{State: answered, Intent: in.ID, Tries: old.Tries, Blob: r.blob, Offset: r.offset, Length: r.length, history: old.history}, true
 	}
 	if old.State != inBatch || old.Intent != in.ID {
 		return old, false
 	}
-	next = row{State: failed, Intent: in.ID, Tries: old.Tries + 1, Blob: r.blob, Offset: r.offset, Length: r.length, Reason: r.reason, Forgot: old.Forgot}
+	next = row{State: failed, Intent: in.ID, Tries: old.Tries + 1, Blob: r.blob, Offset: r.offset, Length: r.length, Reason: r.reason, history: old.history}
 	if in.Cancelled {
 		next.Tries = old.Tries // a person's doing, which says nothing of the request
 	}
 	if r.passing() || in.Status == "failed" || in.Status == "cancelled" || in.Status == "canceled" {
 		if next.Tries < maxTries {
-			return row{State: unsent, Tries: next.Tries, Reason: r.reason, Forgot: old.Forgot}, true
+			return row{State: unsent, Tries: next.Tries, Reason: r.reason, history: old.history}, true
 		}
 		attempts := "batches"
 		if in.Direct {

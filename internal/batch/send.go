@@ -52,7 +52,7 @@ func (s *session) send(ctx context.Context, reqs []Request, rows []row) error {
 		if err != nil {
 			// Longer than any file may be: no later attempt can send it.
 			i := todo[0]
-			if err := s.put(map[string]any{rowPrefix + reqs[i].Key: row{State: failed, Tries: rows[i].Tries, Reason: err.Error(), Forgot: rows[i].Forgot}}); err != nil {
+			if err := s.put(map[string]any{rowPrefix + reqs[i].Key: row{State: failed, Tries: rows[i].Tries, Reason: err.Error(), history: rows[i].history}}); err != nil {
 				return err
 			}
 			todo = todo[1:]
