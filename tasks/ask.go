@@ -3,6 +3,7 @@ package tasks
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 
 	"clusterflow/cache"
@@ -174,6 +175,15 @@ func (c *Compiled) Asks(p *graph.Plan, record func(cache.Digest) (*cache.Record,
 // asks is Asks where written tells what is asked by a node whose requests are
 // written; nil leaves it to an estimate.
 func (c *Compiled) asks(p *graph.Plan, past Answered, written func(*graph.Step, *studies.Evaluator) []Ask) []Ask {
+	asked := func(s *graph.Step) *await { // of somebody outside, and not cached
+		if t, ok := s.Node.Task.(*await); ok && s.State != graph.Cached && s.Node.Dest != (graph.Destination{}) {
+			return t
+		}
+		return nil
+	}
+	if !slices.ContainsFunc(p.Steps, func(s *graph.Step) bool { return asked(s) != nil }) {
+		return nil
+	}
 	steps := make(map[*graph.Node]*graph.Step)
 	for _, s := range p.Steps {
 		if s.State == graph.Cached && s.Record != nil {
@@ -187,8 +197,8 @@ func (c *Compiled) asks(p *graph.Plan, past Answered, written func(*graph.Step, 
 	sums := map[Ask]*Ask{}
 	var order []*Ask
 	for _, s := range p.Steps {
-		t, ok := s.Node.Task.(*await)
-		if !ok || s.State == graph.Cached || s.Node.Dest == (graph.Destination{}) {
+		t := asked(s)
+		if t == nil {
 			continue
 		}
 		var asks []Ask
