@@ -19,6 +19,7 @@ var imports = map[string][]string{
 	"internal/cluster":     {"internal/linalg"},
 	"internal/llm/llmtest": {"internal/linalg"},
 	"internal/llm/worker":  {"internal/linalg", "internal/llm"},
+	"internal/llm/cuda":    {"internal/linalg", "internal/llm", "internal/llm/kernels"},
 	"tasks": {
 		"cache", "graph", "studies", "internal/batch", "internal/batchd", "internal/cluster",
 		"internal/hub", "internal/judge", "internal/linalg", "internal/llm", "internal/price", "internal/report",

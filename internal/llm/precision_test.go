@@ -63,7 +63,7 @@ func TestPrecisions(t *testing.T) {
 				got := passStates(t, c, Pass{Sequences: []Sequence{{IDs: ids, Layers: []int{0, 1, 2}}}, Precision: p, Threads: 2})
 				for layer, want := range reference(t, c, ids, p) {
 					e, cost := relativeError(got[layer][0], want), relativeError(got[layer][0], exact[layer])
-					if !(e < cost/3) || cost < 1e-4 {
+					if !(e < cost/2) || cost < 1e-4 { // with the library for products it moves by some tenths
 						t.Errorf("%s, %s, %d tokens, layer %d: error %.1e beside the rules, %.1e beside exact states", modelType, p, tokens, layer, e, cost)
 					}
 				}

@@ -1,14 +1,10 @@
 //go:build cuda
 
-// Package cuda runs the blocks of a model on an NVIDIA card. It is in programs
-// that are built with the tag cuda alone: importing gorgonia.org/cu ends a
-// process that has no card.
 package cuda
 
 import (
 	"fmt"
 	"runtime"
-	"time"
 	"unsafe"
 
 	"gorgonia.org/cu"
@@ -19,190 +15,142 @@ import (
 // Card is one NVIDIA card. All calls must come from the goroutine that opened
 // it, which stays on its thread.
 type Card struct {
-	Options
-	device  cu.Device
+	engine
+	nvidia *nvidia
+}
+
+// nvidia is a card by way of its driver.
+type nvidia struct {
 	context cu.CUContext
 	module  cu.Module
-	work    cu.Stream // kernels
-	copies  cu.Stream // weights on their way to the card
-	blas    *blas     // nil: products by our own kernels
+	streams [2]cu.Stream
+	blas    *blas // nil: products by our own kernels
 	fns     map[string]cu.Function
 
 	name         string
 	major, minor int
-	shared       int // bytes that a block may ask for
-	stages       map[string]float64
-}
-
-// Options of a card.
-type Options struct {
-	Memory int64 // bytes to get by with; 0: nine tenths of what is free
-	Own    bool  // products by our own kernels even where cuBLAS is found
-	Timed  bool  // wait for each kernel, and tell its time among the stages
 }
 
 // Open opens the first card, which must be of compute capability 8.0 (Ampere,
 // 2020) or newer.
 func Open(o Options) (*Card, error) {
 	runtime.LockOSThread()
-	c := &Card{Options: o, fns: map[string]cu.Function{}}
-	var err error
-	if c.device, err = cu.GetDevice(0); err != nil {
-		return nil, failed("opening the first card", err)
+	d := &nvidia{fns: map[string]cu.Function{}}
+	device, err := cu.GetDevice(0)
+	if err != nil {
+		return nil, doing("opening the first card", plain(err))
 	}
-	if c.name, err = c.device.Name(); err != nil {
-		return nil, failed("asking for the card's name", err)
+	if d.name, err = device.Name(); err != nil {
+		return nil, doing("asking for the card's name", err)
 	}
-	if c.major, c.minor, err = c.device.ComputeCapability(); err != nil {
-		return nil, failed("asking for the card's compute capability", err)
+	if d.major, d.minor, err = device.ComputeCapability(); err != nil {
+		return nil, doing("asking for the card's compute capability", err)
 	}
-	if c.major < 8 {
-		return nil, fmt.Errorf("the card %s has compute capability %d.%d; the kernels need 8.0 (A100, RTX 30) or newer", c.name, c.major, c.minor)
+	if d.major < 8 {
+		return nil, fmt.Errorf("the card %s has compute capability %d.%d; the kernels need 8.0 (A100, RTX 30) or newer", d.name, d.major, d.minor)
 	}
-	if c.shared, err = sharedLimit(c.device); err != nil {
+	c := &Card{engine{driver: d, Options: o}, d}
+	if c.shared, err = sharedLimit(device); err != nil {
 		return nil, err
 	}
-	if c.context, err = c.device.MakeContext(cu.SchedAuto); err != nil {
-		return nil, failed("opening "+c.name, err)
+	if d.context, err = device.MakeContext(cu.SchedAuto); err != nil {
+		return nil, doing("opening "+d.name, plain(err))
 	}
-	if c.module, err = cu.LoadData(kernels.PTX()); err != nil {
-		return nil, failed("loading the kernels", err)
+	if d.module, err = cu.LoadData(kernels.PTX()); err != nil {
+		return nil, doing("loading the kernels", plain(err))
 	}
-	if c.work, err = cu.MakeStream(cu.NonBlocking); err != nil {
-		return nil, failed("making a stream", err)
-	}
-	if c.copies, err = cu.MakeStream(cu.NonBlocking); err != nil {
-		return nil, failed("making a stream", err)
+	for i := range d.streams {
+		if d.streams[i], err = cu.MakeStream(cu.NonBlocking); err != nil {
+			return nil, doing("making a stream", plain(err))
+		}
 	}
 	if !o.Own {
-		c.blas = openBlas(c.work)
+		d.blas = openBlas(d.streams[work])
 	}
 	return c, nil
 }
 
 // Name says what computes: the card, the driver and what makes products.
 func (c *Card) Name() string {
-	library := "own kernels"
-	if c.blas != nil {
-		library = c.blas.name
+	d, library := c.nvidia, "own kernels"
+	if d.blas != nil {
+		library = d.blas.name
 	}
-	return fmt.Sprintf("%s (compute %d.%d), CUDA %d.%d, %s, kernels %s", c.name, c.major, c.minor, cu.Version()/1000, cu.Version()%1000/10, library, kernels.Version())
+	return fmt.Sprintf("%s (compute %d.%d), CUDA %d.%d, %s, kernels %s", d.name, d.major, d.minor, cu.Version()/1000, cu.Version()%1000/10, library, kernels.Version())
 }
 
-// Stages returns how many seconds the last pass spent on preparing (memory, and
-// embedding the tokens), on waiting for weights, and on all blocks.
-func (c *Card) Stages() map[string]float64 { return c.stages }
+func (d *nvidia) take(bytes int64) (address, error) {
+	p, err := cu.MemAlloc(bytes)
+	return address(p), plain(err)
+}
 
-// Free returns how many bytes of the card may still be taken by a pass that has
-// taken so many.
-func (c *Card) Free(taken int64) (int64, error) {
+func (d *nvidia) give(p address) {
+	cu.MemFree(cu.DevicePtr(p)) //nolint:errcheck // the process is about to end, or the context is lost
+}
+
+func (d *nvidia) available() (int64, error) {
 	free, _, err := cu.MemInfo()
-	if err != nil {
-		return 0, failed("asking for the card's free memory", err)
-	}
-	free = free / 10 * 9
-	if c.Memory > 0 {
-		free = min(free, c.Memory-taken)
-	}
-	return free, nil
+	return free, err
 }
 
-// launch runs a kernel on the stream of work. Arguments are copied in cells of
-// eight bytes, as cu does it.
-func (c *Card) launch(name string, gridX, gridY, threads, shared int, args ...any) error {
-	fn, ok := c.fns[name]
+func (d *nvidia) attach() error { return cu.SetCurrentContext(d.context) }
+
+func (d *nvidia) clear(to address, bytes int64) error {
+	return cu.MemsetD8Async(cu.DevicePtr(to), 0, bytes, d.streams[work])
+}
+
+func (d *nvidia) move(to, from address, bytes int64) error {
+	return cu.MemcpyDtoDAsync(cu.DevicePtr(to), cu.DevicePtr(from), bytes, d.streams[work])
+}
+
+func (d *nvidia) send(to address, from []byte, on stream) error {
+	return plain(cu.MemcpyHtoDAsync(cu.DevicePtr(to), unsafe.Pointer(&from[0]), int64(len(from)), d.streams[on]))
+}
+
+func (d *nvidia) fetch(to pinned, from address) error {
+	return cu.MemcpyDtoHAsync(unsafe.Pointer(&to[0]), cu.DevicePtr(from), int64(len(to)), d.streams[work])
+}
+
+func (d *nvidia) read(to []byte, from address) error {
+	if err := d.wait(work); err != nil {
+		return err
+	}
+	return cu.MemcpyDtoH(unsafe.Pointer(&to[0]), cu.DevicePtr(from), int64(len(to)))
+}
+
+func (d *nvidia) wait(on stream) error { return d.streams[on].Synchronize() }
+
+func (d *nvidia) start(kernel string, gridX, gridY, threads, shared int, cells []uint64) error {
+	fn, ok := d.fns[kernel]
 	if !ok {
 		var err error
-		if fn, err = c.module.Function(name); err != nil {
-			return failed("looking for the kernel "+name, err)
+		if fn, err = d.module.Function(kernel); err != nil {
+			return err
 		}
 		if shared > 48<<10 {
 			if err := allowShared(fn, shared); err != nil {
-				return fmt.Errorf("kernel %s: %w", name, err)
+				return err
 			}
 		}
-		c.fns[name] = fn
+		d.fns[kernel] = fn
 	}
-	cells := make([]uint64, len(args))
-	params := make([]unsafe.Pointer, len(args))
-	for i, a := range args {
-		switch v := a.(type) {
-		case cu.DevicePtr:
-			cells[i] = uint64(v)
-		case int:
-			cells[i] = uint64(v)
-		case float32:
-			*(*float32)(unsafe.Pointer(&cells[i])) = v
-		default:
-			panic(fmt.Sprintf("kernel %s: argument %d is a %T", name, i, a))
-		}
+	params := make([]unsafe.Pointer, len(cells)) // cu copies eight bytes of each
+	for i := range cells {
 		params[i] = unsafe.Pointer(&cells[i])
 	}
-	if gridX == 0 || gridY == 0 {
-		return nil
-	}
-	return c.timed(name, func() error {
-		return failed("starting the kernel "+name, fn.Launch(gridX, gridY, 1, threads, 1, 1, shared, c.work, params))
-	})
+	return plain(fn.Launch(gridX, gridY, 1, threads, 1, 1, shared, d.streams[work], params))
 }
 
-// timed adds to the stages how long work on the card takes, if it is to be
-// known.
-func (c *Card) timed(name string, start func() error) error {
-	if !c.Timed {
-		return start()
+func (d *nvidia) product(c, a, b address, m, n, k, lda, ldb, ldc int, number string, beta float32) (bool, error) {
+	if d.blas == nil {
+		return false, nil
 	}
-	if err := failed("waiting for the card", c.work.Synchronize()); err != nil {
-		return err
+	kind, compute := typeBF16, computeFloat
+	switch number {
+	case "f16":
+		kind = typeF16
+	case "float":
+		kind, compute = typeFloat, computeFloatPedantic
 	}
-	begin := time.Now()
-	if err := start(); err != nil {
-		return err
-	}
-	err := failed("running "+name, c.work.Synchronize())
-	c.stages[name] += time.Since(begin).Seconds()
-	return err
-}
-
-// buffers are pieces of the card's memory that are given back together.
-type buffers struct {
-	pieces []cu.DevicePtr
-	bytes  int64
-}
-
-func (b *buffers) take(what string, bytes int64) (cu.DevicePtr, error) {
-	p, err := cu.MemAlloc(max(bytes, 16))
-	if err != nil {
-		return 0, failed(fmt.Sprintf("taking %.2f GB of the card for %s", float64(bytes)/1e9, what), err)
-	}
-	b.pieces = append(b.pieces, p)
-	b.bytes += bytes
-	return p, nil
-}
-
-func (b *buffers) free() {
-	for _, p := range b.pieces {
-		cu.MemFree(p) //nolint:errcheck // the process is about to end, or the context is lost
-	}
-	*b = buffers{}
-}
-
-// upload copies data to the card, in the order of the stream of work. The
-// driver has taken the data when the call returns.
-func (c *Card) upload(what string, to cu.DevicePtr, data []byte) error {
-	if len(data) == 0 {
-		return nil
-	}
-	return failed("uploading "+what, cu.MemcpyHtoDAsync(to, unsafe.Pointer(&data[0]), int64(len(data)), c.work))
-}
-
-// download copies what the card has made, when all work before has been done.
-func (c *Card) download(what string, to []byte, from cu.DevicePtr) error {
-	if len(to) == 0 {
-		return nil
-	}
-	if err := failed("computing "+what, c.work.Synchronize()); err != nil {
-		return err
-	}
-	return failed("downloading "+what, cu.MemcpyDtoH(unsafe.Pointer(&to[0]), from, int64(len(to))))
+	return true, d.blas.gemm(c, a, b, m, n, k, lda, ldb, ldc, kind, compute, beta)
 }

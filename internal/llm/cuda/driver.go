@@ -1,140 +1,173 @@
-//go:build cuda
-
 package cuda
 
-// #cgo LDFLAGS: -ldl
-// #include <cuda.h>
-// #include <dlfcn.h>
-// #include <stdlib.h>
-//
-// // cuBLAS is opened at run time; of its interface only these calls are used.
-// typedef int (*create_fn)(void **);
-// typedef int (*stream_fn)(void *, CUstream);
-// typedef int (*version_fn)(void *, int *);
-// typedef int (*gemm_fn)(void *, int, int, int, int, int, const void *, const void *, int, int,
-//                        const void *, int, int, const void *, void *, int, int, int, int);
-// static int call_create(void *f, void **h) { return ((create_fn)f)(h); }
-// static int call_stream(void *f, void *h, CUstream s) { return ((stream_fn)f)(h, s); }
-// static int call_version(void *f, void *h, int *v) { return ((version_fn)f)(h, v); }
-// static int call_gemm(void *f, void *h, int m, int n, int k, float alpha, CUdeviceptr a, int at, int lda,
-//                      CUdeviceptr b, int bt, int ldb, float beta, CUdeviceptr c, int ldc, int compute) {
-//     return ((gemm_fn)f)(h, 1, 0, m, n, k, &alpha, (const void *)a, at, lda, (const void *)b, bt, ldb,
-//                         &beta, (void *)c, 0, ldc, compute, -1);
-// }
-import "C"
-
 import (
-	"errors"
 	"fmt"
+	"time"
 	"unsafe"
-
-	"gorgonia.org/cu"
 )
 
-// failed is an error of the driver with what was being done.
-func failed(doing string, err error) error {
+// address is a place in the card's memory; 0 is none.
+type address uint64
+
+// pinned is memory of the host that the card can read and write while the host
+// goes on.
+type pinned []byte
+
+// stream is one of the two orders in which a card works: what is told to one is
+// done in that order, beside the other.
+type stream int
+
+const (
+	work   stream = iota // kernels, and what they need
+	copies               // weights on their way to the card
+)
+
+// driver is what a pass needs of a card. All but wait, read and take return before
+// the card is done, and do what they do on the stream of work where they name
+// none.
+type driver interface {
+	take(bytes int64) (address, error)
+	give(p address)
+	available() (int64, error) // bytes of the card that are free
+	pin(bytes int64) (pinned, error)
+	unpin(p pinned)
+	attach() error // lets the calling thread use the card
+
+	clear(to address, bytes int64) error
+	move(to, from address, bytes int64) error
+	// send copies to the card. Pinned memory must stay as it is until the stream
+	// has been waited for; other memory may change when send returns.
+	send(to address, from []byte, on stream) error
+	fetch(to pinned, from address) error
+	read(to []byte, from address) error // when all work before is done
+	wait(on stream) error
+
+	// start runs a kernel with arguments in cells of eight bytes.
+	start(kernel string, gridX, gridY, threads, shared int, cells []uint64) error
+	// product sets c = a·bᵀ + beta·c by a library, where the card has one, else it
+	// returns false: a [m, k], b [n, k] and c [m, n] by rows of lda, ldb and ldc
+	// numbers, of the kind that kernels' names have.
+	product(c, a, b address, m, n, k, lda, ldb, ldc int, number string, beta float32) (bool, error)
+}
+
+// Options of a card.
+type Options struct {
+	Memory int64 // bytes to get by with; 0: nine tenths of what is free
+	Own    bool  // products by our own kernels even where cuBLAS is found
+	Timed  bool  // wait for each kernel, and tell its time among the stages
+}
+
+// engine runs passes on a card.
+type engine struct {
+	driver
+	Options
+	shared int // bytes that a block may ask for
+	stages map[string]float64
+}
+
+// Stages returns how many seconds the last pass spent on preparing (memory, and
+// embedding the tokens), on waiting for weights, and on all blocks.
+func (e *engine) Stages() map[string]float64 { return e.stages }
+
+// Free returns how many bytes of the card may still be taken by a pass that has
+// taken so many.
+func (e *engine) Free(taken int64) (int64, error) {
+	free, err := e.available()
+	if err != nil {
+		return 0, fmt.Errorf("asking for the card's free memory: %w", err)
+	}
+	free = free / 10 * 9
+	if e.Memory > 0 {
+		free = min(free, e.Memory-taken)
+	}
+	return free, nil
+}
+
+// launch runs a kernel on the stream of work.
+func (e *engine) launch(name string, gridX, gridY, threads, shared int, args ...any) error {
+	cells := make([]uint64, len(args))
+	for i, a := range args {
+		switch v := a.(type) {
+		case address:
+			cells[i] = uint64(v)
+		case int:
+			cells[i] = uint64(v)
+		case float32:
+			*(*float32)(unsafe.Pointer(&cells[i])) = v
+		default:
+			panic(fmt.Sprintf("kernel %s: argument %d is a %T", name, i, a))
+		}
+	}
+	if gridX == 0 || gridY == 0 {
+		return nil
+	}
+	return e.timed(name, func() error {
+		return doing("starting the kernel "+name, e.start(name, gridX, gridY, threads, shared, cells))
+	})
+}
+
+// timed adds to the stages how long work on the card takes, if it is to be
+// known.
+func (e *engine) timed(name string, start func() error) error {
+	if !e.Timed {
+		return start()
+	}
+	if err := doing("waiting for the card", e.wait(work)); err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := start(); err != nil {
+		return err
+	}
+	err := doing("running "+name, e.wait(work))
+	e.stages[name] += time.Since(begin).Seconds()
+	return err
+}
+
+// upload copies data to the card, in the order of the stream of work, and has
+// taken it when it returns.
+func (e *engine) upload(what string, to address, data []byte) error {
+	if len(data) == 0 {
+		return nil
+	}
+	return doing("uploading "+what, e.send(to, data, work))
+}
+
+// download copies what the card has made, when all work before has been done.
+func (e *engine) download(what string, to []byte, from address) error {
+	if len(to) == 0 {
+		return nil
+	}
+	return doing("computing "+what, e.read(to, from))
+}
+
+// doing is an error with what was being done.
+func doing(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, cu.OutOfMemory) {
-		return fmt.Errorf("%s: the card has too little memory free: %w; allow less with --gpu-memory, or end what else uses the card", doing, err)
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// buffers are pieces of the card's memory that are given back together.
+type buffers struct {
+	pieces []address
+	bytes  int64
+}
+
+func (b *buffers) take(d driver, what string, bytes int64) (address, error) {
+	p, err := d.take(max(bytes, 16))
+	if err != nil {
+		return 0, fmt.Errorf("taking %.2f GB of the card for %s: %w", float64(bytes)/1e9, what, err)
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	b.pieces = append(b.pieces, p)
+	b.bytes += bytes
+	return p, nil
 }
 
-func status(doing string, r C.CUresult) error {
-	if r == C.CUDA_SUCCESS {
-		return nil
+func (b *buffers) free(d driver) {
+	for _, p := range b.pieces {
+		d.give(p)
 	}
-	var words *C.char
-	if C.cuGetErrorString(r, &words); words == nil {
-		return fmt.Errorf("%s: the driver's error %d", doing, int(r))
-	}
-	return fmt.Errorf("%s: %s (the driver's error %d)", doing, C.GoString(words), int(r))
-}
-
-// allowShared lets a kernel use so many bytes of shared memory per block, more
-// than the 48 KiB that need no permission. cu has no call for it.
-func allowShared(fn cu.Function, bytes int) error {
-	f := *(*C.CUfunction)(unsafe.Pointer(&fn))
-	return status("asking for shared memory", C.cuFuncSetAttribute(f, C.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, C.int(bytes)))
-}
-
-// sharedLimit is how many bytes of shared memory a block may ask for.
-func sharedLimit(d cu.Device) (int, error) {
-	var n C.int
-	err := status("asking for the shared memory", C.cuDeviceGetAttribute(&n, C.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, C.CUdevice(d)))
-	return int(n), err
-}
-
-// pinned is memory of the host that the card can read while the host goes on.
-// cu has no call for it.
-type pinned []byte
-
-func newPinned(bytes int64) (pinned, error) {
-	var p unsafe.Pointer
-	if err := status(fmt.Sprintf("taking %d bytes of page-locked memory", bytes), C.cuMemAllocHost(&p, C.size_t(max(1, bytes)))); err != nil {
-		return nil, err
-	}
-	return unsafe.Slice((*byte)(p), max(1, bytes)), nil
-}
-
-func (p pinned) free() {
-	if p != nil {
-		C.cuMemFreeHost(unsafe.Pointer(&p[0]))
-	}
-}
-
-// blas is cuBLAS.
-type blas struct {
-	handle, gemmEx unsafe.Pointer
-	name           string
-}
-
-// openBlas finds cuBLAS; nil where there is none.
-func openBlas(stream cu.Stream) *blas {
-	for _, file := range []string{"libcublas.so.13", "libcublas.so.12", "libcublas.so.11"} {
-		name := C.CString(file)
-		lib := C.dlopen(name, C.RTLD_NOW|C.RTLD_GLOBAL)
-		C.free(unsafe.Pointer(name))
-		if lib == nil {
-			continue
-		}
-		symbol := func(s string) unsafe.Pointer {
-			c := C.CString(s)
-			defer C.free(unsafe.Pointer(c))
-			return C.dlsym(lib, c)
-		}
-		create, set, get, gemm := symbol("cublasCreate_v2"), symbol("cublasSetStream_v2"), symbol("cublasGetVersion_v2"), symbol("cublasGemmEx")
-		b := &blas{gemmEx: gemm}
-		if create == nil || set == nil || get == nil || gemm == nil || C.call_create(create, &b.handle) != 0 {
-			continue
-		}
-		var version C.int
-		C.call_version(get, b.handle, &version)
-		if C.call_stream(set, b.handle, *(*C.CUstream)(unsafe.Pointer(&stream))) != 0 {
-			continue
-		}
-		b.name = fmt.Sprintf("cuBLAS %d.%d.%d", version/10000, version/100%100, version%100)
-		return b
-	}
-	return nil
-}
-
-// Types of numbers and of sums in cuBLAS.
-const (
-	typeFloat, typeF16, typeBF16 = 0, 2, 14
-	computeFloat                 = 68
-	computeFloatPedantic         = 69
-)
-
-// gemm sets c = a·bᵀ + beta·c, with a [m, k], b [n, k] and c [m, n] by rows.
-func (l *blas) gemm(c, a, b cu.DevicePtr, m, n, k, lda, ldb, ldc int, kind, compute int, beta float32) error {
-	// By columns, which cuBLAS works in, c is its transpose: b'ᵀ·a'.
-	r := C.call_gemm(l.gemmEx, l.handle, C.int(n), C.int(m), C.int(k), 1,
-		C.CUdeviceptr(b), C.int(kind), C.int(ldb), C.CUdeviceptr(a), C.int(kind), C.int(lda), C.float(beta), C.CUdeviceptr(c), C.int(ldc), C.int(compute))
-	if r != 0 {
-		return fmt.Errorf("%s refused a product [%d, %d]·[%d, %d]ᵀ with its status %d", l.name, m, k, n, k, int(r))
-	}
-	return nil
+	*b = buffers{}
 }

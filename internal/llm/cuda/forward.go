@@ -1,5 +1,7 @@
-//go:build cuda
-
+// Package cuda runs the blocks of a model on an NVIDIA card. The card itself is in
+// programs that are built with the tag cuda alone, because importing gorgonia.org/cu
+// ends a process that has no card; everything else stands behind the interface
+// driver, and is tested with the kernels on the processor.
 package cuda
 
 import (
@@ -8,9 +10,6 @@ import (
 	"math"
 	"slices"
 	"time"
-	"unsafe"
-
-	"gorgonia.org/cu"
 
 	"clusterflow/internal/linalg"
 	"clusterflow/internal/llm"
@@ -30,7 +29,7 @@ const (
 
 // forward is a pass under way.
 type forward struct {
-	*Card
+	*engine
 	ctx    context.Context
 	cancel context.CancelFunc
 	ckpt   *llm.Checkpoint
@@ -43,12 +42,12 @@ type forward struct {
 	mem     buffers
 	batches []*batch
 	rows    int // of the largest batch, a multiple of piece
-	states  cu.DevicePtr
+	states  address
 	host    pinned // states, where the card does not hold them
-	now     cu.DevicePtr
+	now     address
 
-	normed, qkv, turned, heads, gated, broad        cu.DevicePtr
-	cos, sin, ids, positions, pieces, spans, pooled cu.DevicePtr
+	normed, qkv, turned, heads, gated, broad        address
+	cos, sin, ids, positions, pieces, spans, pooled address
 
 	blocks [2]*weights
 	link   pinned // through which weights travel
@@ -72,8 +71,8 @@ type batch struct {
 }
 
 // Forward is [llm.Device]'s.
-func (c *Card) Forward(ctx context.Context, ckpt *llm.Checkpoint, p *llm.Pass) error {
-	f := &forward{Card: c, ctx: ctx, ckpt: ckpt, config: ckpt.Config, pass: p, size: 2}
+func (e *engine) Forward(ctx context.Context, ckpt *llm.Checkpoint, p *llm.Pass) error {
+	f := &forward{engine: e, ctx: ctx, ckpt: ckpt, config: ckpt.Config, pass: p, size: 2}
 	switch p.Precision {
 	case llm.BF16:
 		f.number = "bf16"
@@ -94,11 +93,11 @@ func (c *Card) Forward(ctx context.Context, ckpt *llm.Checkpoint, p *llm.Pass) e
 	}
 	defer f.free()
 	begin := time.Now()
-	c.stages = map[string]float64{}
+	e.stages = map[string]float64{}
 	if err := f.prepare(); err != nil {
 		return err
 	}
-	c.stages["prepare"] = time.Since(begin).Seconds()
+	e.stages["prepare"] = time.Since(begin).Seconds()
 	begin = time.Now()
 	f.ctx, f.cancel = context.WithCancel(ctx)
 	defer f.cancel()
@@ -109,17 +108,18 @@ func (c *Card) Forward(ctx context.Context, ckpt *llm.Checkpoint, p *llm.Pass) e
 	if shown := <-f.shown; shown != nil {
 		err = shown
 	}
-	c.stages["blocks"] = time.Since(begin).Seconds()
+	e.stages["blocks"] = time.Since(begin).Seconds()
 	return err
 }
 
 func (f *forward) free() {
-	cu.Synchronize() //nolint:errcheck // what failed was told before
-	f.mem.free()
-	f.host.free()
-	f.link.free()
+	f.wait(copies) //nolint:errcheck // what failed was told before
+	f.wait(work)   //nolint:errcheck
+	f.mem.free(f)
+	f.unpin(f.host)
+	f.unpin(f.link)
 	for _, b := range f.blocks {
-		b.free()
+		b.free(f)
 	}
 }
 
@@ -190,7 +190,7 @@ func (f *forward) prepare() error {
 		maxSpans = max(maxSpans, spans)
 	}
 	list := []struct {
-		to    *cu.DevicePtr
+		to    *address
 		what  string
 		bytes int64
 	}{
@@ -210,17 +210,17 @@ func (f *forward) prepare() error {
 	}
 	for _, l := range list {
 		var err error
-		if *l.to, err = f.mem.take(l.what, l.bytes); err != nil {
+		if *l.to, err = f.mem.take(f, l.what, l.bytes); err != nil {
 			return err
 		}
 	}
 	// Heads narrower than a multiple of eight leave columns that only zeros
 	// may stand in.
-	if err := failed("clearing the heads' outputs", cu.MemsetD8Async(f.heads, 0, rows*int64(up(q))*int64(f.size), f.work)); err != nil {
+	if err := doing("clearing the heads' outputs", f.clear(f.heads, rows*int64(up(q))*int64(f.size))); err != nil {
 		return err
 	}
 	var err error
-	if f.link, err = newPinned(2 * linkHalf); err != nil {
+	if f.link, err = f.pin(2 * linkHalf); err != nil {
 		return err
 	}
 	for i := range f.blocks {
@@ -238,10 +238,10 @@ func (f *forward) prepare() error {
 		return err
 	}
 	if all+int64(min(len(table.Data), end.at*4*c.Hidden)) <= free {
-		f.states, err = f.mem.take("the states", all)
+		f.states, err = f.mem.take(f, "the states", all)
 	} else {
-		if f.now, err = f.mem.take("the states of a batch", rows*int64(c.Hidden)*4); err == nil {
-			f.host, err = newPinned(all)
+		if f.now, err = f.mem.take(f, "the states of a batch", rows*int64(c.Hidden)*4); err == nil {
+			f.host, err = f.pin(all)
 		}
 	}
 	if err != nil {
@@ -284,8 +284,11 @@ func (f *forward) embed(table llm.Weight) error {
 		}
 	}
 	var mem buffers
-	defer mem.free()
-	p, err := mem.take("the embeddings", int64(len(rows)))
+	defer func() {
+		f.wait(work) //nolint:errcheck // what failed was told before
+		mem.free(f)
+	}()
+	p, err := mem.take(f, "the embeddings", int64(len(rows)))
 	if err != nil {
 		return err
 	}
@@ -308,41 +311,41 @@ func (f *forward) embed(table llm.Weight) error {
 }
 
 // of is where a batch's states lie on the card.
-func (f *forward) of(b *batch) cu.DevicePtr {
+func (f *forward) of(b *batch) address {
 	if f.states != 0 {
-		return f.states + cu.DevicePtr(int64(b.at)*int64(f.config.Hidden)*4)
+		return f.states + address(int64(b.at)*int64(f.config.Hidden)*4)
 	}
 	return f.now
 }
 
 // hostStates are the states of a batch in the host's memory.
-func (f *forward) hostStates(b *batch) unsafe.Pointer {
-	return unsafe.Pointer(&f.host[int64(b.at)*int64(f.config.Hidden)*4])
+func (f *forward) hostStates(b *batch) pinned {
+	row := int64(f.config.Hidden) * 4
+	return f.host[int64(b.at)*row:][:int64(b.tokens)*row]
 }
 
-func (f *forward) statesBytes(b *batch) int64 { return int64(b.tokens) * int64(f.config.Hidden) * 4 }
-
 // here brings a batch's states to the card, where they are not kept there.
-func (f *forward) here(b *batch, x cu.DevicePtr) error {
+func (f *forward) here(b *batch, x address) error {
 	if f.host == nil {
 		return nil
 	}
-	return failed("fetching states", cu.MemcpyHtoDAsync(x, f.hostStates(b), f.statesBytes(b), f.work))
+	return doing("fetching states", f.send(x, f.hostStates(b), work))
 }
 
 // away takes them back.
-func (f *forward) away(b *batch, x cu.DevicePtr) error {
+func (f *forward) away(b *batch, x address) error {
 	if f.host == nil {
 		return nil
 	}
-	return failed("keeping states", cu.MemcpyDtoHAsync(f.hostStates(b), x, f.statesBytes(b), f.work))
+	return doing("keeping states", f.fetch(f.hostStates(b), x))
 }
 
-func (f *forward) sync(doing string) error { return failed(doing, f.work.Synchronize()) }
+func (f *forward) sync(what string) error { return doing(what, f.wait(work)) }
 
 // run takes all batches through block after block. While one is computed, the
 // next one's weights travel.
 func (f *forward) run() error {
+	f.showEmpty()
 	last := -1
 	for _, b := range f.batches {
 		last = max(last, b.last)
@@ -418,13 +421,13 @@ func (f *forward) layer(layer int, w *weights) error {
 }
 
 // block replaces the states x of a batch by the block's output for them.
-func (f *forward) block(b *batch, w *weights, x cu.DevicePtr) error {
+func (f *forward) block(b *batch, w *weights, x address) error {
 	c, n := f.config, f.number
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
 	eps := float32(c.Eps)
 	const f32 = 4
-	row := func(p cu.DevicePtr, at, cols, size int) cu.DevicePtr {
-		return p + cu.DevicePtr(int64(at)*int64(cols)*int64(size))
+	row := func(p address, at, cols, size int) address {
+		return p + address(int64(at)*int64(cols)*int64(size))
 	}
 	var err error
 	do := func(name string, gridX, gridY, threads, shared int, args ...any) {
@@ -435,7 +438,7 @@ func (f *forward) block(b *batch, w *weights, x cu.DevicePtr) error {
 	for at := 0; at < b.tokens; at += piece {
 		rows := min(piece, b.tokens-at)
 		do("rms_norm_"+n, rows, 1, 256, 0, f.normed, row(x, at, c.Hidden, f32), w.attnNorm, c.Hidden, up(c.Hidden), eps)
-		f.product(&err, f.qkv, f.normed, w.qkv, rows, 0, up(c.Hidden))
+		f.multiply(&err, f.qkv, f.normed, w.qkv, rows, 0, up(c.Hidden))
 		heads := (c.Heads + 2*c.KVHeads) * f.wide
 		do("rotate_"+n, rows, 1, 256, 0, row(f.turned, at, heads, f.size), f.qkv, w.qkv.bias, w.qNorm, w.kNorm,
 			row(f.positions, b.at+at, 1, 4), f.cos, f.sin, c.Heads, c.KVHeads, c.HeadDim, f.wide, q+2*kv, eps)
@@ -450,14 +453,14 @@ func (f *forward) block(b *batch, w *weights, x cu.DevicePtr) error {
 	for at := 0; at < b.tokens; at += piece {
 		rows := min(piece, b.tokens-at)
 		here := row(x, at, c.Hidden, f32)
-		f.product(&err, here, row(f.heads, at, up(q), f.size), w.out, rows, 1, up(q))
+		f.multiply(&err, here, row(f.heads, at, up(q), f.size), w.out, rows, 1, up(q))
 		if w.out.bias != 0 {
 			do("add_bias", rows, 1, 256, 0, here, w.out.bias, c.Hidden)
 		}
 		do("rms_norm_"+n, rows, 1, 256, 0, f.normed, here, w.mlpNorm, c.Hidden, up(c.Hidden), eps)
-		f.product(&err, f.broad, f.normed, w.gateUp, rows, 0, up(c.Hidden))
+		f.multiply(&err, f.broad, f.normed, w.gateUp, rows, 0, up(c.Hidden))
 		do("swiglu_"+n, rows, (c.Inter+2047)/2048, 256, 0, f.gated, f.broad, w.gateUp.bias, c.Inter, up(c.Inter))
-		f.product(&err, here, f.gated, w.down, rows, 1, up(c.Inter))
+		f.multiply(&err, here, f.gated, w.down, rows, 1, up(c.Inter))
 		if w.down.bias != 0 {
 			do("add_bias", rows, 1, 256, 0, here, w.down.bias, c.Hidden)
 		}
@@ -465,22 +468,17 @@ func (f *forward) block(b *batch, w *weights, x cu.DevicePtr) error {
 	return err
 }
 
-// product sets to = x·Wᵀ + beta·to, without the bias, unless *err is set.
-func (f *forward) product(err *error, to, x cu.DevicePtr, l layer, rows int, beta float32, ld int) {
+// multiply sets to = x·Wᵀ + beta·to, without the bias, unless *err is set.
+func (f *forward) multiply(err *error, to, x address, l layer, rows int, beta float32, ld int) {
 	if *err != nil {
 		return
 	}
-	if f.blas != nil {
-		kind, compute := typeBF16, computeFloat
-		switch f.number {
-		case "f16":
-			kind = typeF16
-		case "float":
-			kind, compute = typeFloat, computeFloatPedantic
-		}
-		*err = f.timed(fmt.Sprintf("cublas %d", l.out), func() error {
-			return f.blas.gemm(to, x, l.data, piece, l.out, l.in, ld, up(l.in), l.out, kind, compute, beta)
-		})
+	done := false
+	*err = f.timed(fmt.Sprintf("product %d", l.out), func() (err error) {
+		done, err = f.driver.product(to, x, l.data, piece, l.out, l.in, ld, up(l.in), l.out, f.number, beta)
+		return doing("a product", err)
+	})
+	if *err != nil || done {
 		return
 	}
 	name, tall, broad, shared := kernels.Gemm(f.number, f.shared)
@@ -490,7 +488,7 @@ func (f *forward) product(err *error, to, x cu.DevicePtr, l layer, rows int, bet
 
 // show hands out the states, or their means, of the sequences that want this
 // layer.
-func (f *forward) show(layer int, b *batch, x cu.DevicePtr) error {
+func (f *forward) show(layer int, b *batch, x address) error {
 	hidden := f.config.Hidden
 	var spans []int32
 	whole := false
@@ -542,6 +540,24 @@ func (f *forward) show(layer int, b *batch, x cu.DevicePtr) error {
 		return nil
 	}
 	return nil
+}
+
+// showEmpty hands out the states of sequences without a token, of which there are
+// none.
+func (f *forward) showEmpty() {
+	f.visits <- func() error {
+		for i, q := range f.pass.Sequences {
+			if len(q.IDs) > 0 {
+				continue
+			}
+			for _, layer := range q.Layers {
+				if err := f.pass.Visit(layer, i, linalg.NewMatrix(0, f.config.Hidden)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
 }
 
 // visit calls what show prepared, in order and beside the card's work.

@@ -6,8 +6,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"gorgonia.org/cu"
-
 	"clusterflow/internal/linalg"
 )
 
@@ -15,11 +13,11 @@ import (
 // [m, k]·[n, k]ᵀ of random bfloat16 numbers: the best of so many, after one to
 // warm up.
 func (c *Card) MeasureProduct(m, n, k, times int) (float64, error) {
-	f := &forward{Card: c, number: "bf16", size: 2}
-	defer f.mem.free()
+	f := &forward{engine: &c.engine, number: "bf16", size: 2}
+	defer f.mem.free(f)
 	random := rand.New(rand.NewPCG(1, 2))
-	fill := func(rows int) (cu.DevicePtr, error) {
-		p, err := f.mem.take("a factor", int64(rows)*int64(k)*2)
+	fill := func(rows int) (address, error) {
+		p, err := f.mem.take(f, "a factor", int64(rows)*int64(k)*2)
 		if err != nil {
 			return 0, err
 		}
@@ -38,7 +36,7 @@ func (c *Card) MeasureProduct(m, n, k, times int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	to, err := f.mem.take("a product", int64(m)*int64(n)*4)
+	to, err := f.mem.take(f, "a product", int64(m)*int64(n)*4)
 	if err != nil {
 		return 0, err
 	}
@@ -48,7 +46,7 @@ func (c *Card) MeasureProduct(m, n, k, times int) (float64, error) {
 			return 0, err
 		}
 		begin := time.Now()
-		f.product(&err, to, a, layer{out: n, in: k, data: w}, m, 0, k)
+		f.multiply(&err, to, a, layer{out: n, in: k, data: w}, m, 0, k)
 		if err != nil {
 			return 0, err
 		}

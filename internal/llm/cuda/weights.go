@@ -1,13 +1,8 @@
-//go:build cuda
-
 package cuda
 
 import (
 	"runtime"
 	"strings"
-	"unsafe"
-
-	"gorgonia.org/cu"
 
 	"clusterflow/internal/linalg"
 	"clusterflow/internal/llm"
@@ -17,17 +12,17 @@ import (
 // stacked: weights [out, up(in)] in the precision of products, zero from in on.
 type layer struct {
 	out, in int
-	data    cu.DevicePtr
-	bias    cu.DevicePtr // f32 [out], 0 without
+	data    address
+	bias    address // f32 [out], 0 without
 }
 
 // weights is the room for one block on the card, and what is on its way there.
 type weights struct {
-	attnNorm, mlpNorm, qNorm, kNorm cu.DevicePtr // qNorm and kNorm are 0 without
+	attnNorm, mlpNorm, qNorm, kNorm address // qNorm and kNorm are 0 without
 	qkv, out, gateUp, down          layer
 
 	mem   buffers
-	raw   cu.DevicePtr // a block as its file has it
+	raw   address // a block as its file has it
 	parts []staged
 }
 
@@ -42,12 +37,12 @@ func newWeights(f *forward) (*weights, error) {
 	c := f.config
 	w := &weights{}
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
-	take := func(err *error, what string, bytes int64) cu.DevicePtr {
+	take := func(err *error, what string, bytes int64) address {
 		if *err != nil {
 			return 0
 		}
-		var p cu.DevicePtr
-		p, *err = w.mem.take(what, bytes)
+		var p address
+		p, *err = w.mem.take(f, what, bytes)
 		return p
 	}
 	var err error
@@ -91,9 +86,9 @@ func newWeights(f *forward) (*weights, error) {
 	return w, err
 }
 
-func (w *weights) free() {
+func (w *weights) free(d driver) {
 	if w != nil {
-		w.mem.free()
+		w.mem.free(d)
 	}
 }
 
@@ -107,7 +102,7 @@ func (w *weights) bring(f *forward, block int) <-chan error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // the thread ends with the goroutine
-		err := failed("using the card from another thread", cu.SetCurrentContext(f.context))
+		err := doing("using the card from another thread", f.attach())
 		if err == nil {
 			err = w.read(f, block)
 		}
@@ -135,17 +130,17 @@ func (w *weights) read(f *forward, block int) error {
 			through := f.link[half*linkHalf:][:len(part)]
 			copy(through, part)
 			// What the card reads from the other half has come when this returns.
-			if err := failed("uploading a block", f.copies.Synchronize()); err != nil {
+			if err := doing("uploading a block", f.wait(copies)); err != nil {
 				return err
 			}
-			if err := failed("uploading a block", cu.MemcpyHtoDAsync(w.raw+cu.DevicePtr(at+int64(from)), unsafe.Pointer(&through[0]), int64(len(part)), f.copies)); err != nil {
+			if err := doing("uploading a block", f.send(w.raw+address(at+int64(from)), through, copies)); err != nil {
 				return err
 			}
 			half = 1 - half
 		}
 		at += (int64(len(data)) + 15) / 16 * 16
 	}
-	return failed("uploading a block", f.copies.Synchronize())
+	return doing("uploading a block", f.wait(copies))
 }
 
 // unpack brings the block that has come into the form of products.
@@ -153,24 +148,25 @@ func (w *weights) unpack(f *forward) error {
 	rows := map[*layer]int{}   // filled of the weights
 	biases := map[*layer]int{} // and of the biases
 	for _, s := range w.parts {
-		from := w.raw + cu.DevicePtr(s.at)
+		from := w.raw + address(s.at)
 		l := w.layerOf(s.weight.Name)
 		if s.floats {
 			to := w.vectorOf(s.weight.Name)
 			if to == 0 {
-				to = l.bias + cu.DevicePtr(4*biases[l])
+				to = l.bias + address(4*biases[l])
 				biases[l] += s.weight.Shape[0]
 			}
-			if err := failed("placing a vector", cu.MemcpyDtoDAsync(to, from, 4*int64(s.weight.Shape[0]), f.work)); err != nil {
+			if err := doing("placing a vector", f.move(to, from, 4*int64(s.weight.Shape[0]))); err != nil {
 				return err
 			}
 			continue
 		}
 		out, in := s.weight.Shape[0], s.weight.Shape[1]
-		to := l.data + cu.DevicePtr(int64(rows[l])*int64(up(in))*int64(f.size))
+		to := l.data + address(int64(rows[l])*int64(up(in))*int64(f.size))
 		rows[l] += out
 		kernel := "convert_" + kernelType(s.weight.DType) + "_" + f.number
-		if err := f.launch(kernel, 4096, 1, 256, 0, to, from, out, in, up(in)); err != nil {
+		blocks := min(4096, (out*up(in)+255)/256)
+		if err := f.launch(kernel, blocks, 1, 256, 0, to, from, out, in, up(in)); err != nil {
 			return err
 		}
 	}
@@ -190,7 +186,7 @@ func (w *weights) layerOf(name string) *layer {
 }
 
 // vectorOf is where a vector goes, 0 for biases.
-func (w *weights) vectorOf(name string) cu.DevicePtr {
+func (w *weights) vectorOf(name string) address {
 	switch name {
 	case "input_layernorm.weight":
 		return w.attnNorm

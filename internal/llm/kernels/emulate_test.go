@@ -1,130 +1,91 @@
 package kernels
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/binary"
-	"fmt"
-	"io"
+	"errors"
 	"math"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"unsafe"
 
 	"clusterflow/internal/linalg"
+	"clusterflow/internal/llm/kernels/kerneltest"
 )
 
-// card is emulate/card.cc: the kernels, compiled as C++ and run on the processor.
+// card is the kernels, compiled as C++ and run on the processor.
 type card struct {
-	t   *testing.T
-	in  io.Writer
-	out *bufio.Reader
+	t *testing.T
+	*kerneltest.Card
 }
 
 // pointer is an address of the card.
 type pointer uint64
 
 func newCard(t *testing.T) *card {
-	compiler, err := exec.LookPath("g++")
+	c, err := kerneltest.Open(t.TempDir())
+	if errors.Is(err, kerneltest.ErrNoCompiler) {
+		t.Skip(err)
+	}
 	if err != nil {
-		t.Skip("there is no g++ to compile the kernels with")
-	}
-	program := filepath.Join(t.TempDir(), "card")
-	build := exec.Command(compiler, "-O2", "-std=c++17", "-Wall", "-Wno-unknown-pragmas", "-o", program, "emulate/card.cc")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("compiling the kernels: %v\n%s", err, out)
-	}
-	cmd := exec.Command(program)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		in.Close()
-		if err := cmd.Wait(); err != nil {
+		if err := c.Close(); err != nil {
 			t.Errorf("the card: %v", err)
 		}
 	})
-	return &card{t, in, bufio.NewReader(out)}
+	return &card{t, c}
 }
 
-func (c *card) say(format string, args ...any) {
+// must ends the test if the card cannot do something.
+func (c *card) must(err error) {
 	c.t.Helper()
-	if _, err := fmt.Fprintf(c.in, format+"\n", args...); err != nil {
+	if err != nil {
 		c.t.Fatal(err)
 	}
-}
-
-func (c *card) line() string {
-	c.t.Helper()
-	s, err := c.out.ReadString('\n')
-	if err != nil {
-		c.t.Fatalf("the card gave no answer: %v", err)
-	}
-	return strings.TrimSpace(s)
 }
 
 // take returns room for so many bytes, filled with what is not a number.
 func (c *card) take(bytes int) pointer {
 	c.t.Helper()
-	c.say("take %d", bytes)
-	var p pointer
-	if _, err := fmt.Sscan(c.line(), &p); err != nil {
-		c.t.Fatal(err)
-	}
-	return p
+	p, err := c.Take(int64(bytes))
+	c.must(err)
+	return pointer(p)
 }
 
 // put returns data on the card, a slice of fixed-size numbers.
 func (c *card) put(data any) pointer {
 	c.t.Helper()
 	p := c.take(binary.Size(data))
-	c.say("write %d %d", p, binary.Size(data))
-	if err := binary.Write(c.in, binary.LittleEndian, data); err != nil {
-		c.t.Fatal(err)
-	}
+	var b bytes.Buffer
+	c.must(binary.Write(&b, binary.LittleEndian, data))
+	c.must(c.Write(uint64(p), b.Bytes()))
 	return p
 }
 
 func (c *card) get(p pointer, data any) {
 	c.t.Helper()
-	c.say("read %d %d", p, binary.Size(data))
-	if err := binary.Read(c.out, binary.LittleEndian, data); err != nil {
-		c.t.Fatal(err)
-	}
+	raw := make([]byte, binary.Size(data))
+	c.must(c.Read(uint64(p), raw))
+	c.must(binary.Read(bytes.NewReader(raw), binary.LittleEndian, data))
 }
 
 func (c *card) launch(name string, x, y, threads, shared int, args ...any) {
 	c.t.Helper()
-	var cells strings.Builder
-	for _, a := range args {
-		var cell uint64
+	cells := make([]uint64, len(args))
+	for i, a := range args {
 		switch v := a.(type) {
 		case pointer:
-			cell = uint64(v)
+			cells[i] = uint64(v)
 		case int:
-			cell = uint64(v)
+			cells[i] = uint64(v)
 		case float32:
-			*(*float32)(unsafe.Pointer(&cell)) = v
+			*(*float32)(unsafe.Pointer(&cells[i])) = v
 		default:
 			c.t.Fatalf("argument %T", a)
 		}
-		fmt.Fprintf(&cells, " %d", cell)
 	}
-	c.say("launch %s %d %d %d %d %d%s", name, x, y, threads, shared, len(args), cells.String())
-	if answer := c.line(); answer != "ok" {
-		c.t.Fatalf("%s: %s", name, answer)
-	}
+	c.must(c.Launch(name, x, y, threads, shared, cells))
 }
 
 // format is a type of numbers on the card.
