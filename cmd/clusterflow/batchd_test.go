@@ -53,6 +53,13 @@ func TestBatchd(t *testing.T) {
 	b.edit("judges = [evaluator.judge]", "judges = [evaluator.judge, evaluator.second]")
 	b.must(0, `^new: judge second +6 new +2 submit-eval · 2 await-eval · 2 score`, "plan", "study.hcl")
 	b.must(0, `^7 run · 15 cached`, "apply", "--quiet", "--yes", "study.hcl")
+	agreement := b.read("results/small/judging.csv") // the same judge under two names answers the same
+	if !strings.Contains(agreement, `tiny,1,spherical_kmeans,2,auto,judges,"judge, second",accuracy,1,1,`) || !strings.Contains(agreement, `tiny,1,spherical_kmeans,3,auto,repetitions,second,`) {
+		t.Errorf("judging.csv:\n%s", agreement)
+	}
+	if other := b.read("results/small/comparisons.csv"); strings.Count(other, "\n") != 3 || !strings.Contains(other, "tiny,auto,second,final_score,tiny/1/spherical_kmeans/") {
+		t.Errorf("comparisons.csv:\n%s", other)
+	}
 	second := readLedger(t, base)
 	second.once(t)
 	if second.batches != 3 || second.tasks["title"] != 10 || second.tasks["accuracy"] != 20 {
