@@ -171,6 +171,7 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 	page := ""
 	if err == nil {
 		page, err = a.publish(p, store, sum)
+		noteMixed(a.err, p, sum, store)
 	}
 	bills := office.Bills()
 	if bills == nil {
