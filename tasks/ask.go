@@ -162,14 +162,26 @@ func (a *Ask) expect(past Answered) {
 
 // Asks are what the nodes of a plan that are not cached will ask evaluators
 // outside of this process: by the requests where they are written, which record
-// finds, else by estimates.
-func (c *Compiled) Asks(p *graph.Plan, record func(cache.Digest) (*cache.Record, bool), past Answered) []Ask {
-	return c.asks(p, past, func(s *graph.Step, e *studies.Evaluator) []Ask {
+// finds, else by estimates. Nodes that wait are left out and counted: what they
+// ask is in batches, as far as a plan can know.
+func (c *Compiled) Asks(p *graph.Plan, record func(cache.Digest) (*cache.Record, bool), past Answered) (asks []Ask, waiting int) {
+	rest := &graph.Plan{Graph: p.Graph, Last: p.Last}
+	for _, s := range p.Steps {
+		if s.State == graph.Waiting && s.Node.Dest != (graph.Destination{}) {
+			waiting++
+		} else {
+			rest.Steps = append(rest.Steps, s)
+		}
+	}
+	if waiting == 0 {
+		rest = p
+	}
+	return c.asks(rest, past, func(s *graph.Step, e *studies.Evaluator) []Ask {
 		if r, ok := record(s.Record.Key); ok {
 			return noted(r, e, past)
 		}
 		return nil
-	})
+	}), waiting
 }
 
 // asks is Asks where written tells what is asked by a node whose requests are

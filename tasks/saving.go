@@ -98,7 +98,8 @@ func (c *Compiled) Savings(p *graph.Plan, asks []Ask, record func(cache.Digest) 
 			}
 		}
 		whole := usd(asks, func(Ask) bool { return true })
-		left := usd(c.Asks(rest, record, past), func(Ask) bool { return true })
+		fewer, _ := c.Asks(rest, record, past)
+		left := usd(fewer, func(Ask) bool { return true })
 		texts := make([]string, len(sizes))
 		for i, k := range sizes {
 			texts[i] = strconv.Itoa(k)

@@ -79,6 +79,7 @@ func TestDetach(t *testing.T) {
 	b.must(0, `^  waiting +tiny/1/spherical_kmeans/2/auto/await-titles `, "status", "study.hcl")
 	b.must(0, `^  batch +batch_\w+ +\w+ +0 of 10 answered`, "status", "study.hcl")
 	b.must(0, `^16 nodes: 7 new · 2 waiting · 7 cached`, "plan", "study.hcl")
+	b.must(0, `^ +2 nodes wait for batches that are out, not counted here`, "plan", "study.hcl")
 	b.must(exitWaiting, `^0 run · 7 cached · 2 waiting · 7 not reached in `, "apply", "--yes", "--detach", "study.hcl")
 	g.set(true)
 	b.must(0, `^9 run · 7 cached`, "apply", "--yes", "--quiet", "study.hcl")

@@ -18,6 +18,7 @@ type money struct {
 	asks           []tasks.Ask
 	expected, most float64
 	unpriced       []string // evaluators whose price nobody knows
+	waiting        int      // nodes whose requests are in batches, and not counted
 	bills          []cache.Bill
 	rooms          []tasks.Room
 }
@@ -47,6 +48,9 @@ func (m *money) lines() []string {
 			line += fmt.Sprintf(" %6s + %-6s tokens  %s", tokens(a.Prompt), tokens(a.Expected), costOf(a))
 		}
 		out = append(out, strings.TrimRight(line, " "))
+	}
+	if m.waiting > 0 {
+		out = append(out, count(m.waiting, "node waits", "nodes wait")+" for batches that are out, not counted here (clusterflow batches list)")
 	}
 	if m.free() {
 		return out
@@ -249,11 +253,12 @@ func tokens(n int64) string {
 // money is what the plan's nodes will ask, by what a reader can know.
 func (p *planned) money() *money {
 	if p.cost == nil {
-		asks := p.compiled.Asks(p.Plan, p.known.Record, p.pastAnswers())
+		asks, waiting := p.compiled.Asks(p.Plan, p.known.Record, p.pastAnswers())
 		if p.pilot > 0 {
 			asks = tasks.Limited(asks, p.pilot)
 		}
 		p.cost = newMoney(asks, p.bills(), p.payer())
+		p.cost.waiting = waiting
 	}
 	return p.cost
 }
