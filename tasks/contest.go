@@ -33,7 +33,8 @@ func (e entry) null() bool {
 }
 
 // comparisons sets the best clustering of each model, titles and judge against the
-// next ones and the nulls, by their final score or, where a study has none, by F1.
+// next ones and the nulls, by their final score or, where a study has none, by F1
+// or completeness. All that is shown is corrected together.
 func (c *contest) comparisons() []result.Comparisons {
 	type id struct{ model, titles, judge string }
 	groups := map[id][]entry{}
@@ -53,6 +54,18 @@ func (c *contest) comparisons() []result.Comparisons {
 				out = append(out, found)
 				break
 			}
+		}
+	}
+	var shown []judge.Comparison
+	for _, one := range out {
+		for _, o := range one.Others {
+			shown = append(shown, o.Against)
+		}
+	}
+	judge.Holm(shown)
+	for _, one := range out {
+		for i := range one.Others {
+			one.Others[i].Against, shown = shown[0], shown[1:]
 		}
 	}
 	return out
@@ -86,19 +99,14 @@ func compare(all []entry, metric string) (result.Comparisons, bool) {
 	}
 	out := result.Comparisons{Best: one(all[0])}
 	best := all[0].scores.replicates(metric)
-	var found []judge.Comparison
 	for i, e := range all[1:] {
 		if i >= mostRivals && !e.null() {
 			out.Left++
 			continue
 		}
 		o := one(e)
-		found = append(found, judge.Compare(out.Best.Value, o.Value, best, e.scores.replicates(metric)))
+		o.Against = judge.Compare(out.Best.Value, o.Value, best, e.scores.replicates(metric))
 		out.Others = append(out.Others, o)
-	}
-	judge.Holm(found)
-	for i := range found {
-		out.Others[i].Against = found[i]
 	}
 	return out, true
 }

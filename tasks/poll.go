@@ -158,9 +158,10 @@ func assignments(r judge.SizeResult) map[int]int {
 	return out
 }
 
-// id is the name of a sentence in a poll.
+// id is the name of a sentence in a poll. It begins with a letter that no number
+// has, because a spreadsheet would turn 0012345678 or 12e4567890 into one.
 func (p *Poll) id(row int) string {
-	return cache.Sum(fmt.Appendf(nil, "poll %s row %d", p.mark, row)).String()[:10]
+	return "s" + cache.Sum(fmt.Appendf(nil, "poll %s row %d", p.mark, row)).String()[:10]
 }
 
 // Sample draws n sentences, about as many of each cluster that has a title, in an

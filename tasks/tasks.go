@@ -59,8 +59,8 @@ var (
 	kindAwaitTitles  = Kind{"await-titles", "1", "collect the names"}
 	kindSubmitEval   = Kind{"submit-eval", "3", "write the requests that grade the clustering"}
 	kindAwaitEval    = Kind{"await-eval", "1", "collect the grades"}
-	kindScore        = Kind{"score", "3", "compute every metric of one clustering"}
-	kindReport       = Kind{"report", "5", "result files, figures and the page"}
+	kindScore        = Kind{"score", "4", "compute every metric of one clustering"}
+	kindReport       = Kind{"report", "6", "result files, figures and the page"}
 )
 
 // Kinds lists every kind in the order in which a study runs them.

@@ -72,15 +72,17 @@ type outcomes struct {
 // its repetitions, in every sample: [samples] each. responseOf says which response
 // a sentence is of, from 0. In a sample in which a metric is undefined it has the
 // value of the whole. What does not hang on sentences, as the similarity of
-// titles, stays as it is.
+// titles, stays as it is; a final score of nothing else has no samples.
 func Bootstrap(r SizeResult, responseOf func(row int) int, w *Weights) map[string][]float32 {
 	reps := make([]outcomes, len(r.AllResults))
+	sentences := false
 	for i := range reps {
 		reps[i] = outcomesOf(&r.AllResults[i], responseOf)
+		sentences = sentences || len(reps[i].clusters) > 0 || len(reps[i].complete) > 0
 	}
 	out := map[string][]float32{}
 	for _, m := range BootstrapMetrics {
-		if _, ok := r.Statistics[m]; ok {
+		if _, ok := r.Statistics[m]; ok && sentences {
 			out[m] = make([]float32, w.Samples())
 		}
 	}

@@ -69,6 +69,23 @@ func TestBootstrapOfTheWholeIsTheScore(t *testing.T) {
 	}
 }
 
+// Responses cannot move a final score of titles alone: it has no interval over
+// them, rather than one of no width.
+func TestBootstrapOfTitlesAlone(t *testing.T) {
+	r := Summarize([]Repetition{Score(ScoreInput{
+		Metrics: []string{MetricOrthogonality}, Threshold: 0.5,
+		Categories: []Category{{ID: 0, Title: "a", Description: "a"}, {ID: 1, Title: "b", Description: "b"}},
+		Pairs:      []PairAnswer{{A: 0, B: 1, Reply: Reply{Content: `{"score": 2}`}}},
+	})})
+	if r.AvgFinalScore != 1 {
+		t.Fatalf("final score %g", r.AvgFinalScore)
+	}
+	w := NewWeights(5, 10, rand.New(rand.NewPCG(1, 2)))
+	if got := Bootstrap(r, func(row int) int { return row }, w); len(got) > 0 {
+		t.Errorf("%v", got)
+	}
+}
+
 // Where sentences of one response are alike, resampling sentences would claim too
 // much: the interval has to be that of the responses' own spread.
 func TestBootstrapKeepsResponsesTogether(t *testing.T) {

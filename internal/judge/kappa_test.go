@@ -31,6 +31,19 @@ func TestFleiss(t *testing.T) {
 	if math.Abs(k.Value-0.210) > 5e-4 || math.Abs(k.Observed-0.378) > 5e-4 || k.Items != 10 || !k.Defined {
 		t.Errorf("%+v, want 0.210 (agreement 0.378) over 10 items", k)
 	}
+	// Table 1 of Fleiss 1971: 30 patients, 6 psychiatrists; depression, personality
+	// disorder, schizophrenia, neurosis, other.
+	k = Fleiss(ratingsOf(
+		[]int{0, 0, 0, 6, 0}, []int{0, 3, 0, 0, 3}, []int{0, 1, 4, 0, 1}, []int{0, 0, 0, 0, 6}, []int{0, 3, 0, 3, 0},
+		[]int{2, 0, 4, 0, 0}, []int{0, 0, 4, 0, 2}, []int{2, 0, 3, 1, 0}, []int{2, 0, 0, 4, 0}, []int{0, 0, 0, 0, 6},
+		[]int{1, 0, 0, 5, 0}, []int{1, 1, 0, 4, 0}, []int{0, 3, 3, 0, 0}, []int{1, 0, 0, 5, 0}, []int{0, 2, 0, 3, 1},
+		[]int{0, 0, 5, 0, 1}, []int{3, 0, 0, 1, 2}, []int{5, 1, 0, 0, 0}, []int{0, 2, 0, 4, 0}, []int{1, 0, 2, 0, 3},
+		[]int{0, 0, 0, 0, 6}, []int{0, 1, 0, 5, 0}, []int{0, 2, 0, 1, 3}, []int{2, 0, 0, 4, 0}, []int{1, 0, 0, 4, 1},
+		[]int{0, 5, 0, 1, 0}, []int{4, 0, 0, 0, 2}, []int{0, 2, 0, 4, 0}, []int{1, 0, 5, 0, 0}, []int{0, 0, 0, 0, 6},
+	))
+	if math.Abs(k.Value-0.430) > 5e-4 || math.Abs(k.Observed-0.5556) > 5e-5 || k.Items != 30 || !k.Defined {
+		t.Errorf("%+v, want 0.430 (agreement 0.5556) over 30 items", k)
+	}
 	for _, c := range []struct {
 		name    string
 		ratings [][]int

@@ -9,12 +9,13 @@ import (
 )
 
 // Comparisons sets the best clustering of a model, titles and judge against
-// others, on the same bootstrap samples of responses.
+// others, on the same bootstrap samples of responses. Their p values are corrected
+// for all that Data holds.
 type Comparisons struct {
 	Model, Titles, Judge string
 	Metric               string // that it is the best by
 	Best                 Compared
-	Others               []Compared // best first; corrected together
+	Others               []Compared // best first
 	Left                 int        // clusterings that it is not compared with
 }
 
