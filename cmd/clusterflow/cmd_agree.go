@@ -149,12 +149,12 @@ func (a *app) writePoll(p *tasks.Poll, out string, n int, seed int64) error {
 	categories := strings.TrimSuffix(out, filepath.Ext(out)) + "-categories.csv"
 	rows := [][]string{{"category", "title", "description"}}
 	for i, c := range p.Categories {
-		rows = append(rows, []string{letters(i), c.Title, c.Description})
+		rows = append(rows, []string{letters(i), plainCell(c.Title), plainCell(c.Description)})
 	}
 	sample := p.Sample(n, seed)
 	ratings := [][]string{ratingColumns}
 	for _, s := range sample {
-		ratings = append(ratings, []string{s.ID, s.Text, ""})
+		ratings = append(ratings, []string{s.ID, plainCell(s.Text), ""})
 	}
 	for _, file := range []struct {
 		name string
@@ -169,6 +169,15 @@ func (a *app) writePoll(p *tasks.Poll, out string, n int, seed int64) error {
 	return nil
 }
 
+// plainCell keeps a spreadsheet from computing a text: "= 3 apples" or "- so 4 left"
+// would be a formula to it, and the rater would not see the sentence.
+func plainCell(text string) string {
+	if strings.ContainsAny(text[:min(1, len(text))], "=+-@\t") {
+		return "'" + text
+	}
+	return text
+}
+
 // writeNewCSV writes a table to a file that must not be there: it may hold
 // somebody's ratings.
 func writeNewCSV(name string, rows [][]string) (err error) {
@@ -180,6 +189,9 @@ func writeNewCSV(name string, rows [][]string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.WriteString("\ufeff"); err != nil { // else Excel reads no UTF-8
+		return err
+	}
 	return csv.NewWriter(f).WriteAll(rows)
 }
 
