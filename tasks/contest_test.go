@@ -90,7 +90,7 @@ func TestComparisons(t *testing.T) {
 				continue
 			}
 			switch random := strings.Contains(addr, "/random/"); {
-			case (random || scores[addr] > scores[ranked[15]]) && !shown[addr]:
+			case (random || scores[addr] > scores[ranked[16]]) && !shown[addr]:
 				t.Errorf("%s, number %d, is not compared", addr, rank+1)
 			case !random && scores[addr] < scores[ranked[15]] && shown[addr]:
 				t.Errorf("%s, number %d, is compared", addr, rank+1)
