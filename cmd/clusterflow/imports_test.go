@@ -30,6 +30,7 @@ var imports = map[string][]string{
 	"bench/exactness":       {"internal/cluster", "internal/linalg", "internal/llm"},
 	"bench/scale":           {"bench/internal/loglog", "cache", "graph", "studies", "tasks"},
 	"bench/rows":            {"bench/internal/loglog", "internal/cluster", "internal/linalg"},
+	"bench/batches":         {"cache", "internal/batch", "internal/batchd"},
 	"bench/internal/loglog": {},
 	"cmd/clusterflow": {
 		"cache", "graph", "studies", "tasks", "internal/batch", "internal/batchd", "internal/cluster",
