@@ -150,8 +150,12 @@ func (t *await) counter(ctx context.Context, jobs []*graph.Job, own [][]string) 
 }
 
 // bodyBudget is how many bytes of requests are held in memory to be sent at a
-// time, a full batch file; what is beyond it is sent in the next pass.
-const bodyBudget = 200 << 20
+// time, a full batch file, and bodyCount of how many of them, two full files;
+// what is beyond is sent in the next pass.
+const (
+	bodyBudget = 200 << 20
+	bodyCount  = 100_000
+)
 
 // requests lists the requests of all jobs once each, with the bodies of those
 // that are to be sent, as far as the budget goes.
@@ -169,13 +173,13 @@ func (t *await) requests(ctx context.Context, e batch.Evaluator, jobs []*graph.J
 	if err := t.office.desk.Register(ctx, e, all); err != nil {
 		return nil, err
 	}
-	budget := bodyBudget
+	budget, count := bodyBudget, bodyCount
 	for i, job := range jobs {
 		unsent, err := t.office.desk.Unsent(ctx, own[i])
 		if err != nil {
 			return nil, err
 		}
-		if len(unsent) == 0 || budget <= 0 {
+		if len(unsent) == 0 || budget <= 0 || count == 0 {
 			continue
 		}
 		if err := t.office.ceiling.admit(destination(t.evaluator), unsent); err != nil {
@@ -187,9 +191,10 @@ func (t *await) requests(ctx context.Context, e batch.Evaluator, jobs []*graph.J
 			return nil, err
 		}
 		for _, r := range rs {
-			if unsent[r.Key] && budget > 0 && all[at[r.Key]].Body == nil {
+			if unsent[r.Key] && budget > 0 && count > 0 && all[at[r.Key]].Body == nil {
 				all[at[r.Key]].Body = r.Body
 				budget -= len(r.Body)
+				count--
 			}
 		}
 	}

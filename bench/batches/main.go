@@ -147,8 +147,15 @@ func question(e batch.Evaluator, i int) batch.Request {
 	})
 }
 
-// budget is how many bytes of bodies are in memory at a time, as in an apply.
-const budget = 200 << 20
+// budget is how many bytes of bodies are in memory at a time, of how many
+// requests at most: as in an apply.
+const (
+	budget = 200 << 20
+	bodies = 100_000
+)
+
+// node is how many requests one node of a study has.
+const node = 10_000
 
 func run(n int, direct bool, concurrency int, dir string) error {
 	if dir == "" {
@@ -172,6 +179,9 @@ func run(n int, direct bool, concurrency int, dir string) error {
 	d := batch.NewDesk(store.Bucket("ledger"), blobs{store.Blobs()}, batch.DeskOptions{TempDir: dir})
 	e := batch.Evaluator{Name: "judge", Model: "m", BaseURL: c.base, Direct: direct, Concurrency: concurrency}
 
+	var own watch
+	go own.look()
+
 	began := time.Now()
 	reqs := make([]batch.Request, n)
 	keys := make([]string, n)
@@ -185,16 +195,18 @@ func run(n int, direct bool, concurrency int, dir string) error {
 	}
 	registered := time.Since(began) - made
 	for {
-		unsent, err := d.Unsent(ctx, keys)
-		if err != nil {
-			return err
-		}
-		left := budget
-		for i := range reqs {
-			reqs[i].Body = nil
-			if left > 0 && unsent[reqs[i].Key] {
-				reqs[i].Body = question(e, i).Body
-				left -= len(reqs[i].Body)
+		left, room := budget, bodies
+		for at := 0; at < n; at += node {
+			unsent, err := d.Unsent(ctx, keys[at:min(at+node, n)])
+			if err != nil {
+				return err
+			}
+			for i := at; i < min(at+node, n); i++ {
+				if left > 0 && room > 0 && unsent[reqs[i].Key] {
+					reqs[i].Body = question(e, i).Body
+					left -= len(reqs[i].Body)
+					room--
+				}
 			}
 		}
 		p, err := d.Advance(ctx, e, reqs)
@@ -204,6 +216,9 @@ func run(n int, direct bool, concurrency int, dir string) error {
 		fmt.Fprintf(os.Stderr, "\r%d of %d answered, %d in batches, %.0f s, %.0f MB ", p.Answered, n, p.InBatch, time.Since(began).Seconds(), peak()/1e6)
 		if p.Next.IsZero() {
 			break
+		}
+		for i := range reqs {
+			reqs[i].Body = nil
 		}
 		time.Sleep(time.Until(p.Next))
 	}
@@ -228,6 +243,6 @@ func run(n int, direct bool, concurrency int, dir string) error {
 	fmt.Printf("%d requests of %d bytes\n", n, len(question(e, 0).Body))
 	fmt.Printf("  keys          %6.1f s\n  registered    %6.1f s\n  answered      %6.1f s   %.0f a second\n  answers read  %6.1f s\n",
 		made.Seconds(), registered.Seconds(), answered.Seconds(), float64(n)/answered.Seconds(), (all - made - registered - answered).Seconds())
-	fmt.Printf("  peak memory   client %.0f MB, batchd %.0f MB\n", peak()/1e6, served/1e6)
+	fmt.Printf("  peak memory   client %.0f MB, of that %.0f without pages of mapped files; batchd %.0f MB\n", peak()/1e6, own.Load()/1e6, served/1e6)
 	return nil
 }

@@ -165,23 +165,19 @@ func (d *Desk) Advance(ctx context.Context, e Evaluator, reqs []Request) (Progre
 	defer s.peer.unlock()
 
 	reqs = distinct(reqs)
-	keys := make([]string, len(reqs))
-	for i, r := range reqs {
-		keys[i] = r.Key
-	}
-	rows, err := d.rows(ctx, keys)
+	keys := keysOf(reqs)
+	ours := make(map[string]bool)
+	err := d.eachRow(ctx, keys, func(_ int, r row) {
+		if r.State == inBatch {
+			ours[r.Intent] = true
+		}
+	})
 	if err != nil {
 		return Progress{}, err
 	}
 	open, err := d.openIntents()
 	if err != nil {
 		return Progress{}, err
-	}
-	ours := make(map[string]bool)
-	for _, r := range rows {
-		if r.State == inBatch {
-			ours[r.Intent] = true
-		}
 	}
 
 	var problems []error
@@ -200,15 +196,22 @@ func (d *Desk) Advance(ctx context.Context, e Evaluator, reqs []Request) (Progre
 			s.note("%v", err)
 		}
 	}
-	if rows, err = d.rows(ctx, keys); err != nil {
-		return Progress{}, err
-	}
 	if len(problems) == 0 {
+		var ready []Request
+		for _, r := range reqs {
+			if len(r.Body) > 0 {
+				ready = append(ready, r)
+			}
+		}
+		rows, err := d.rows(ctx, keysOf(ready))
+		if err != nil {
+			return Progress{}, err
+		}
 		send := s.send
 		if e.Direct {
 			send = s.sendDirect
 		}
-		if err := send(ctx, reqs, rows); err != nil {
+		if err := send(ctx, ready, rows); err != nil {
 			if stops(ctx, err) {
 				return Progress{}, err
 			}
@@ -233,6 +236,14 @@ func (d *Desk) Advance(ctx context.Context, e Evaluator, reqs []Request) (Progre
 // a ledger that cannot be trusted to remember what would be done next.
 func stops(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || IsStorage(err)
+}
+
+func keysOf(reqs []Request) []string {
+	keys := make([]string, len(reqs))
+	for i, r := range reqs {
+		keys[i] = r.Key
+	}
+	return keys
 }
 
 // distinct drops repeated keys.

@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-
-	openai "github.com/sashabaranov/go-openai"
 )
 
 // maxReply is the longest reply to a direct request that is read, in bytes.
@@ -144,11 +142,7 @@ func (t *turn) failure(r reply) error {
 	if r.err != nil {
 		return r.err
 	}
-	var e openai.ErrorResponse
-	if json.Unmarshal(r.body, &e) == nil && e.Error != nil {
-		return e.Error
-	}
-	return &openai.RequestError{HTTPStatusCode: r.x.status, Body: r.body, Err: errors.New(http.StatusText(r.x.status))}
+	return refusal(r.x.status, r.body)
 }
 
 // patient puts calls off. Of the replies to what was sent before the last pause

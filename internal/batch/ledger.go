@@ -227,37 +227,45 @@ func IsStorage(err error) bool {
 // rows reads the rows of keys, in their order. Requests without a row are
 // unsent.
 func (d *Desk) rows(ctx context.Context, keys []string) ([]row, error) {
-	rows := make([]row, len(keys))
+	rows := make([]row, 0, len(keys))
+	err := d.eachRow(ctx, keys, func(_ int, r row) { rows = append(rows, r) })
+	return rows, err
+}
+
+// eachRow is rows one by one: a study can have millions.
+func (d *Desk) eachRow(ctx context.Context, keys []string, fn func(i int, r row)) error {
 	known := make(map[string]*intent)
 	for i, key := range keys {
 		if i%rowsPerWrite == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
-		r := &rows[i]
-		if _, err := d.get(rowPrefix+key, r); err != nil {
-			return nil, err
+		var r row
+		if _, err := d.get(rowPrefix+key, &r); err != nil {
+			return err
 		}
 		if r.State == "" {
 			r.State = unsent
 		}
 		if r.State != inBatch {
+			fn(i, r)
 			continue
 		}
 		in, ok := known[r.Intent]
 		if !ok {
 			in = new(intent)
 			if ok, err := d.get(intentPrefix+r.Intent, in); err != nil {
-				return nil, err
+				return err
 			} else if !ok {
-				return nil, &ledgerError{fmt.Errorf("the batch ledger is inconsistent: request %s is in batch file %s, of which there is no record; nothing was sent", key, r.Intent)}
+				return &ledgerError{fmt.Errorf("the batch ledger is inconsistent: request %s is in batch file %s, of which there is no record; nothing was sent", key, r.Intent)}
 			}
 			known[r.Intent] = in
 		}
 		if in.State == dropped || in.State == packing {
 			r.State = unsent
 		}
+		fn(i, r)
 	}
-	return rows, nil
+	return nil
 }
 
 // openIntents reads the intents that are not finished, oldest first.

@@ -152,6 +152,13 @@ func (s *session) announce(ctx context.Context, reqs []Request, rows []row, todo
 // alone is longer than any file may be.
 func pack(reqs []Request, todo []int, l Limits, limit int64, purse *purse) (file []byte, total load, n int, err error) {
 	var b bytes.Buffer
+	room := int64(0) // once and for all: growing would copy a large file
+	for _, i := range todo[:min(len(todo), l.lines())] {
+		if room += int64(len(reqs[i].Body)) + 256; room >= limit {
+			break
+		}
+	}
+	b.Grow(int(min(room, limit)))
 	for _, i := range todo {
 		line, err := json.Marshal(inputLine{
 			CustomID: reqs[i].Key, Method: http.MethodPost, URL: openai.BatchEndpointChatCompletions, Body: reqs[i].Body,
@@ -194,7 +201,7 @@ func (s *session) dispatch(ctx context.Context, in *intent, file []byte) error {
 	var up openai.File
 	err := s.call(ctx, "uploading a batch file", 15*s.opts.Timeout, func(ctx context.Context) error {
 		var err error
-		up, err = s.client(s.e).CreateFileBytes(ctx, openai.FileBytesRequest{Name: in.fileName(), Bytes: file, Purpose: openai.PurposeBatch})
+		up, err = s.upload(ctx, in.fileName(), file)
 		return soft(err, up.ID != "")
 	})
 	if err == nil && up.ID == "" {

@@ -21,29 +21,21 @@ func (d *Desk) Status(ctx context.Context, keys []string) (Progress, error) {
 // Unsent returns those of the requests that have no answer and are in no batch:
 // the ones that the next Advance would send, and pay for.
 func (d *Desk) Unsent(ctx context.Context, keys []string) (map[string]bool, error) {
-	rows, err := d.rows(ctx, keys)
-	if err != nil {
-		return nil, err
-	}
 	out := make(map[string]bool)
-	for i, r := range rows {
+	err := d.eachRow(ctx, keys, func(i int, r row) {
 		if r.State == unsent {
 			out[keys[i]] = true
 		}
-	}
-	return out, nil
+	})
+	return out, err
 }
 
 // status is Status, and how many of the requests each intent holds.
 func (d *Desk) status(ctx context.Context, keys []string) (p Progress, held map[string]int, err error) {
-	rows, err := d.rows(ctx, keys)
-	if err != nil {
-		return Progress{}, nil, err
-	}
-	p.Total = len(rows)
+	p.Total = len(keys)
 	held = make(map[string]int)
 	reasons := make(map[string]int)
-	for _, r := range rows {
+	err = d.eachRow(ctx, keys, func(_ int, r row) {
 		switch r.State {
 		case answered:
 			p.Answered++
@@ -56,6 +48,9 @@ func (d *Desk) status(ctx context.Context, keys []string) (p Progress, held map[
 		default:
 			p.Unsent++
 		}
+	})
+	if err != nil {
+		return Progress{}, nil, err
 	}
 	for text, n := range reasons {
 		p.Reasons = append(p.Reasons, Reason{Text: text, Count: n})

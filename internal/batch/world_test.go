@@ -192,14 +192,6 @@ func ask(e Evaluator, prefix string, n int) []Request {
 	return reqs
 }
 
-func keysOf(reqs []Request) []string {
-	keys := make([]string, len(reqs))
-	for i, r := range reqs {
-		keys[i] = r.Key
-	}
-	return keys
-}
-
 // drive calls Advance until nothing is outstanding or it fails.
 func (w *world) drive(ctx context.Context, d *Desk, e Evaluator, reqs []Request) (Progress, error) {
 	for range 5000 {
