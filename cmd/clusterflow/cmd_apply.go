@@ -287,6 +287,9 @@ func (a *app) publish(p *planned, store *cache.Store, sum *graph.Summary) (strin
 // confirm asks before text leaves the machine. What is already answered, or in
 // a batch, is not sent again and not counted.
 func (a *app) confirm(ctx context.Context, p *planned, office *tasks.Office, store *cache.Store, f *applyFlags) error {
+	if !p.asksOutside() {
+		return nil
+	}
 	asks, err := office.Bill(ctx, p.compiled, p.Plan, p.known.Record, p.pastAnswers())
 	if err != nil || len(asks) == 0 {
 		return err

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"clusterflow/cache"
+	"clusterflow/graph"
 	"clusterflow/internal/judge"
 	"clusterflow/internal/price"
 	"clusterflow/tasks"
@@ -250,8 +251,19 @@ func tokens(n int64) string {
 	return fmt.Sprintf("%.0fM", float64(n)/1e6)
 }
 
+// asksOutside reports whether a node that will run asks somebody outside of this
+// process. Where none does, no money is counted: that reads all records.
+func (p *planned) asksOutside() bool {
+	return slices.ContainsFunc(p.Steps, func(s *graph.Step) bool {
+		return s.State != graph.Cached && s.Node.Dest != (graph.Destination{})
+	})
+}
+
 // money is what the plan's nodes will ask, by what a reader can know.
 func (p *planned) money() *money {
+	if p.cost == nil && !p.asksOutside() {
+		p.cost = newMoney(nil, p.bills(), p.payer())
+	}
 	if p.cost == nil {
 		asks, waiting := p.compiled.Asks(p.Plan, p.known.Record, p.pastAnswers())
 		if p.pilot > 0 {

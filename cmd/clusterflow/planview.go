@@ -79,7 +79,7 @@ func (v *planView) write(w io.Writer, p *planned, color bool, remark string) err
 		stages(&b, p)
 	}
 	v.list(&b, p, paint)
-	if !v.quietAboutMoney(p) {
+	if p.asksOutside() {
 		for i, text := range p.money().warnings(p) {
 			if i == 0 {
 				b.WriteByte('\n')
@@ -100,15 +100,10 @@ func (v *planView) write(w io.Writer, p *planned, color bool, remark string) err
 	return err
 }
 
-// quietAboutMoney reports whether a plan asks nobody outside.
-func (v *planView) quietAboutMoney(p *planned) bool { return v.free(p) == "" }
-
 // free says how to run what costs nothing, where something costs.
 func (v *planView) free(p *planned) string {
-	for _, s := range p.Steps {
-		if s.State != graph.Cached && s.Node.Dest != (graph.Destination{}) {
-			return " · apply --only train ($0)"
-		}
+	if p.asksOutside() {
+		return " · apply --only train ($0)"
 	}
 	return ""
 }
