@@ -290,7 +290,11 @@ func (st *stage) lines(name string, p *planned) []string {
 	case tasks.StageReport:
 		out := []string{"→ " + p.compiled.Study.Report.Dir.V}
 		if u, err := url.Parse(p.compiled.Study.OnComplete.V); err == nil && u.Host != "" {
-			out = append(out, "tells "+u.Host+" when the study is done or has failed (names and numbers, no text)")
+			line := "tells " + u.Host + " when the study is done or has failed (names, numbers and errors, no text of the data)"
+			if to := hookOf(p.compiled.Study.OnComplete.V); !p.trust.has(to) {
+				line = "would tell " + u.Host + " when the study is done, once you have approved it: clusterflow trust " + pairOf(to).String()
+			}
+			out = append(out, line)
 		}
 		return out
 	default:

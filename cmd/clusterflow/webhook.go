@@ -43,6 +43,10 @@ func (a *app) tell(ctx context.Context, p *planned, sum *graph.Summary, page str
 	if to == "" || sum.Waiting+sum.Pending > 0 || sum.Ran+sum.Failed == 0 {
 		return
 	}
+	if !p.trust.has(hookOf(to)) {
+		fmt.Fprintf(a.err, "note: on_complete (%s) names a host that you have never approved, so it is not told: clusterflow trust %s\n", p.compiled.Study.OnComplete.Origin(), pairOf(hookOf(to)))
+		return
+	}
 	n := notice{
 		Study: p.compiled.Study.Name.V, File: p.compiled.Study.File, State: "done", Ran: sum.Ran, Failed: sum.Failed, Blocked: sum.Blocked,
 		Seconds: sum.Elapsed.Seconds(), Report: page,
@@ -65,6 +69,9 @@ func (a *app) tell(ctx context.Context, p *planned, sum *graph.Summary, page str
 		fmt.Fprintf(a.err, "note: on_complete (%s): %v\n", p.compiled.Study.OnComplete.Origin(), err)
 	}
 }
+
+// hookOf is an address of on_complete as a destination that can be approved.
+func hookOf(to string) graph.Destination { return graph.Destination{URL: to, KeyEnv: "on_complete"} }
 
 // post sends v as JSON, again after a while if the server has trouble.
 func post(ctx context.Context, to string, v any) error {

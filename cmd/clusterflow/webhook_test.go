@@ -83,4 +83,14 @@ func TestOnComplete(t *testing.T) {
 		t.Errorf("the address is shown: %v", r)
 	}
 	h.last(t, 2)
+
+	// Another host is told once the user has approved it.
+	b.edit(h.URL+secret+"&y=2", "https://hooks.invalid/very-secret")
+	b.edit("description_examples = 9", "description_examples = 8")
+	b.must(0, `would tell hooks.invalid when the study is done, once you have approved it: clusterflow trust hooks.invalid on_complete$`, "plan", "study.hcl")
+	b.must(0, `note: on_complete \(study.hcl:4\) names a host that you have never approved, so it is not told: clusterflow trust hooks.invalid on_complete$`, "apply", "study.hcl")
+	b.must(0, ``, "trust", "hooks.invalid", "on_complete")
+	b.edit("description_examples = 8", "description_examples = 7")
+	b.must(0, `tells hooks.invalid when`, "plan", "study.hcl")
+	b.must(0, `note: on_complete \(study.hcl:4\): hooks.invalid could not be told`, "apply", "study.hcl")
 }
