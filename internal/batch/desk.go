@@ -155,6 +155,7 @@ func (e *IntentError) Unwrap() error { return e.Err }
 // is noted, and Progress.Next says when to call again. An error means that a
 // person should look; Progress is valid beside it, and a later call goes on.
 func (d *Desk) Advance(ctx context.Context, e Evaluator, reqs []Request) (Progress, error) {
+	defer collectSooner(len(reqs))()
 	if u, err := url.Parse(e.BaseURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return Progress{}, fmt.Errorf("evaluator %q: base_url %q is no http or https address; it should look like https://api.openai.com/v1", e.Name, e.BaseURL)
 	}
