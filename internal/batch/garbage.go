@@ -11,7 +11,7 @@ const (
 	// soon is the growth of the heap, in percent, after which it then does: the
 	// requests themselves are most of the heap, and would let as much garbage grow
 	// beside them.
-	soon = 30
+	soon = 20
 )
 
 // sooner counts the passes under way that have many requests.
