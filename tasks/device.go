@@ -13,12 +13,8 @@ func WithDevice(ctx context.Context, d llm.Device) context.Context {
 	return context.WithValue(ctx, deviceKey{}, d)
 }
 
-// deviceFor is the device for a model in that precision, nil for the processor,
-// which alone has int8.
-func deviceFor(ctx context.Context, p llm.Precision) llm.Device {
+// deviceFrom is the device of the context, nil for the processor.
+func deviceFrom(ctx context.Context) llm.Device {
 	d, _ := ctx.Value(deviceKey{}).(llm.Device)
-	if p == llm.Int8 {
-		return nil
-	}
 	return d
 }

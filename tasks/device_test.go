@@ -45,12 +45,11 @@ func TestExtractionOnADevice(t *testing.T) {
 		t.Errorf("the record says that it was made on %q", got)
 	}
 
-	// The processor alone has int8.
 	whole, err := newBench(t).tryWith(tasks.WithDevice(context.Background(), device), dir, extraction("builtin:tiny", "[0]", `precision = "int8"`, ""), "rows")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := whole.records["m/0/extract/0"].Backend; device.passes.Load() != 1 || got == device.Name() {
+	if got := whole.records["m/0/extract/0"].Backend; device.passes.Load() != 2 || got != device.Name() {
 		t.Errorf("int8 was run on %q", got)
 	}
 }

@@ -301,7 +301,7 @@ func (t *extract) forward(ctx context.Context, ckpt *llm.Checkpoint, need []*wan
 		squares += float64(len(ids)) * float64(len(ids))
 	}
 	begin, first := time.Now(), -1
-	device := deviceFor(ctx, llm.Precision(t.model.Precision.V))
+	device := deviceFrom(ctx)
 	now := &pass{begin: begin, device: device, work: func(blocks int) float64 { return ckpt.Work(float64(tokens), squares, blocks) }}
 	for _, w := range need {
 		for _, to := range w.outs {

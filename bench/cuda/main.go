@@ -17,6 +17,8 @@ import (
 	"io"
 	"math"
 	"os"
+	"runtime"
+	"sync"
 	"time"
 
 	"clusterflow/internal/linalg"
@@ -35,13 +37,13 @@ func main() {
 	var b bench
 	flag.StringVar(&b.model, "model", "", "`folder` of the checkpoint")
 	flag.StringVar(&b.ids, "ids", "", "`file` of responses with ids and spans: shards of a study's sentences")
-	flag.StringVar(&b.precision, "precision", "bf16", "bf16, f16 or f32")
+	flag.StringVar(&b.precision, "precision", "bf16", "bf16, f16, f32 or int8")
 	flag.IntVar(&b.layer, "layer", 12, "whose states are wanted")
 	flag.IntVar(&b.n, "n", 0, "how many of the lines; 0 for all")
 	flag.IntVar(&b.repeat, "repeat", 1, "passes")
 	flag.BoolVar(&b.own, "own", false, "products by our own kernels")
 	flag.Int64Var(&b.memory, "memory", 0, "bytes of the card to get by with")
-	flag.StringVar(&b.compare, "compare", "", "`file` of reference states to compare all layers with")
+	flag.StringVar(&b.compare, "compare", "", "`file` of reference states to compare all layers with, or processor: what it computes in the same precision")
 	flag.BoolVar(&b.timed, "timed", false, "time each kind of kernel, one after the other")
 	gemm := flag.Bool("gemm", false, "measure products alone")
 	flag.Parse()
@@ -146,14 +148,8 @@ func (b *bench) run(ctx context.Context) error {
 	return json.NewEncoder(os.Stdout).Encode(out)
 }
 
-// errors compares the states of all layers with those of a reference: f32
-// [tokens of all lines, hidden] for each layer, as the tensors layer.N.
+// errors compares the states of all layers with those of a reference.
 func (b *bench) errors(ctx context.Context, card *cuda.Card, lines []line) error {
-	st, err := linalg.OpenSafetensors(b.compare)
-	if err != nil {
-		return err
-	}
-	defer st.Close()
 	ckpt, err := llm.Open(b.model)
 	if err != nil {
 		return err
@@ -163,25 +159,26 @@ func (b *bench) errors(ctx context.Context, card *cuda.Card, lines []line) error
 	for i := range ckpt.Layers() {
 		layers = append(layers, i)
 	}
-	first, at := []int{}, 0
 	p := llm.Pass{Precision: llm.Precision(b.precision), Device: card}
 	for _, l := range lines {
-		first = append(first, at)
-		at += len(l.IDs)
 		p.Sequences = append(p.Sequences, llm.Sequence{IDs: l.IDs, Layers: layers})
+	}
+	reference := b.fromFile
+	if b.compare == "processor" {
+		reference = b.fromProcessor
+	}
+	wanted, err := reference(ctx, ckpt, p)
+	if err != nil {
+		return err
 	}
 	off, size := make([]float64, len(layers)), make([]float64, len(layers))
 	p.Visit = func(layer, seq int, states linalg.Matrix) error {
-		t, ok := st.Tensor(fmt.Sprintf("layer.%d", layer))
+		want, ok := wanted[[2]int{layer, seq}]
 		if !ok {
 			return fmt.Errorf("the reference lacks layer %d", layer)
 		}
-		want, err := t.Matrix()
-		if err != nil {
-			return err
-		}
 		for i := range states.Rows {
-			w := want.Row(first[seq] + i)
+			w := want.Row(i)
 			for j, v := range states.Row(i) {
 				d := float64(v) - float64(w[j])
 				off[layer] += d * d
@@ -197,7 +194,51 @@ func (b *bench) errors(ctx context.Context, card *cuda.Card, lines []line) error
 	for i := range off {
 		worst = append(worst, math.Sqrt(off[i]/size[i]))
 	}
-	return json.NewEncoder(os.Stdout).Encode(map[string]any{"model": b.model, "precision": b.precision, "own": b.own, "relative_error": worst})
+	return json.NewEncoder(os.Stdout).Encode(map[string]any{"model": b.model, "precision": b.precision, "own": b.own, "reference": b.compare, "relative_error": worst})
+}
+
+// states are those of layers and sequences.
+type states map[[2]int]linalg.Matrix
+
+// fromFile reads states, f32 [tokens of all lines, hidden] for each layer, as the
+// tensors layer.N.
+func (b *bench) fromFile(_ context.Context, ckpt *llm.Checkpoint, p llm.Pass) (states, error) {
+	st, err := linalg.OpenSafetensors(b.compare)
+	if err != nil {
+		return nil, err
+	}
+	defer st.Close()
+	out := states{}
+	for layer := range ckpt.Layers() {
+		t, ok := st.Tensor(fmt.Sprintf("layer.%d", layer))
+		if !ok {
+			continue
+		}
+		m, err := t.Matrix()
+		if err != nil {
+			return nil, err
+		}
+		m, at := m.Clone(), 0
+		for seq, q := range p.Sequences {
+			out[[2]int{layer, seq}] = m.Slice(at, at+len(q.IDs))
+			at += len(q.IDs)
+		}
+	}
+	return out, nil
+}
+
+// fromProcessor computes states without the card.
+func (b *bench) fromProcessor(ctx context.Context, ckpt *llm.Checkpoint, p llm.Pass) (states, error) {
+	var mu sync.Mutex
+	out := states{}
+	p.Device, p.Threads = nil, runtime.NumCPU()
+	p.Visit = func(layer, seq int, m linalg.Matrix) error {
+		mu.Lock()
+		defer mu.Unlock()
+		out[[2]int{layer, seq}] = m.Clone()
+		return nil
+	}
+	return out, ckpt.Forward(ctx, p)
 }
 
 // products measures our own kernel and cuBLAS on the shapes of a block.

@@ -23,12 +23,17 @@ for kind in qwen2 llama qwen3; do
     "$binary" -model "$m" -ids "$few" -precision $p -compare "$m.f32"
     "$binary" -model "$m" -ids "$few" -precision $p -compare "$m.f32" -own
   done
+  "$binary" -model "$m" -ids "$few" -precision int8 -compare "$m.f32"
+  for p in f32 int8; do # what the processor makes of the same rounding
+    "$binary" -model "$m" -ids "$few" -precision $p -compare processor
+  done
 done
 
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do
     echo "== $tool"
     compute-sanitizer --tool $tool "$binary" -model "$folder/qwen3" -ids "$few" -n 2 -own -layer 0
+    compute-sanitizer --tool $tool "$binary" -model "$folder/qwen3" -ids "$few" -n 2 -precision int8 -layer 0
   done
 fi
 
@@ -52,6 +57,8 @@ for shape in ${SHAPES:-1.5b 8b 70b}; do
     "$binary" -model "$m" -ids "$ids" -own
     "$binary" -model "$m" -ids "$ids" -timed
     "$binary" -model "$m" -ids "$few" # the same bits alone
+    "$binary" -model "$m" -ids "$ids" -precision int8
+    "$binary" -model "$m" -ids "$few" -precision int8 # the same here
     python3 "$peer" speed "$m" "$ids" 12
     "$binary" -model "$m" -ids "$ids" -repeat 2
   fi

@@ -35,9 +35,10 @@ type forward struct {
 	ckpt   *llm.Checkpoint
 	config llm.Config
 	pass   *llm.Pass
-	number string // of products, as kernels' names have it
-	size   int    // bytes of such a number
-	wide   int    // width of heads in attention
+	number string    // of products, as kernels' names have it
+	size   int       // bytes of such a number
+	wide   int       // width of heads in attention
+	int8   *int8Room // nil in other precisions
 
 	mem     buffers
 	batches []*batch
@@ -80,8 +81,10 @@ func (e *engine) Forward(ctx context.Context, ckpt *llm.Checkpoint, p *llm.Pass)
 		f.number = "f16"
 	case llm.F32, "":
 		f.number, f.size = "float", 4
+	case llm.Int8:
+		f.number, f.size, f.int8 = "float", 4, &int8Room{}
 	default:
-		return fmt.Errorf("the precision %s cannot be run on the card; bf16, f16 and f32 can", p.Precision)
+		return fmt.Errorf("the precision %s cannot be run on the card; %v can", p.Precision, llm.Precisions())
 	}
 	f.wide = f.config.HeadDim
 	if f.size == 2 {
@@ -139,6 +142,9 @@ func (f *forward) pack() (longest int, positions, pieces []int32) {
 		return len(f.pass.Sequences[b].IDs) - len(f.pass.Sequences[a].IDs)
 	})
 	limit := max(batchTokens, longest)
+	if f.int8 != nil { // whose batches need more memory for a row
+		limit = max(piece, longest)
+	}
 	at := 0
 	for len(order) > 0 {
 		b := &batch{at: at, last: -1, piecesAt: len(pieces) / 3}
@@ -179,7 +185,10 @@ func (f *forward) prepare() error {
 	end := f.batches[len(f.batches)-1]
 	all := int64(end.at+end.rows) * int64(c.Hidden) * 4
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
-	rows := int64(f.rows)
+	rows, gated := int64(f.rows), int64(piece)
+	if f.int8 != nil {
+		gated = rows
+	}
 	cos, sin := c.Rotations(longest)
 	maxSpans := 0
 	for _, b := range f.batches {
@@ -199,7 +208,7 @@ func (f *forward) prepare() error {
 		{&f.turned, "turned queries, keys and values", rows * int64(c.Heads+2*c.KVHeads) * int64(f.wide) * int64(f.size)},
 		{&f.heads, "the heads' outputs", rows * int64(up(q)) * int64(f.size)},
 		{&f.broad, "the MLP", piece * int64(2*c.Inter) * 4},
-		{&f.gated, "the MLP", piece * int64(up(c.Inter)) * int64(f.size)},
+		{&f.gated, "the MLP", gated * int64(up(c.Inter)) * int64(f.size)},
 		{&f.cos, "rotations", int64(len(cos)) * 4},
 		{&f.sin, "rotations", int64(len(sin)) * 4},
 		{&f.ids, "token ids", rows * 4},
@@ -211,6 +220,11 @@ func (f *forward) prepare() error {
 	for _, l := range list {
 		var err error
 		if *l.to, err = f.mem.take(f, l.what, l.bytes); err != nil {
+			return err
+		}
+	}
+	if f.int8 != nil {
+		if err := f.int8.take(f); err != nil {
 			return err
 		}
 	}
@@ -422,13 +436,14 @@ func (f *forward) layer(layer int, w *weights) error {
 
 // block replaces the states x of a batch by the block's output for them.
 func (f *forward) block(b *batch, w *weights, x address) error {
+	if f.int8 != nil {
+		return f.blockInt8(b, w, x)
+	}
 	c, n := f.config, f.number
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
 	eps := float32(c.Eps)
 	const f32 = 4
-	row := func(p address, at, cols, size int) address {
-		return p + address(int64(at)*int64(cols)*int64(size))
-	}
+	row := place
 	var err error
 	do := func(name string, gridX, gridY, threads, shared int, args ...any) {
 		if err == nil {

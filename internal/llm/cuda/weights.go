@@ -9,10 +9,12 @@ import (
 )
 
 // layer is a linear layer on the card, or several that read the same input,
-// stacked: weights [out, up(in)] in the precision of products, zero from in on.
+// stacked: weights [out, up(in)] in the precision of products, zero from in on, or,
+// in int8, [out, up16(in)].
 type layer struct {
 	out, in int
 	data    address
+	scales  address // f32 [out], of weights in int8
 	bias    address // f32 [out], 0 without
 }
 
@@ -48,7 +50,10 @@ func newWeights(f *forward) (*weights, error) {
 	var err error
 	linear := func(out, in int, bias bool) layer {
 		l := layer{out: out, in: in}
-		l.data = take(&err, "the weights of a block", int64(out)*int64(up(in))*int64(f.size))
+		l.data = take(&err, "the weights of a block", int64(out)*f.weightRow(in))
+		if f.int8 != nil {
+			l.scales = take(&err, "the scales of weights", 4*int64(out))
+		}
 		if bias {
 			l.bias = take(&err, "biases", 4*int64(out))
 		}
@@ -67,20 +72,13 @@ func newWeights(f *forward) (*weights, error) {
 	if err != nil {
 		return w, err
 	}
-	first, err := f.ckpt.BlockWeights(0)
-	if err != nil {
-		return w, err
-	}
 	raw := int64(0)
-	for _, t := range first { // later blocks may have other types, of at most four bytes
-		n := int64(4)
-		for _, d := range t.Shape {
-			n *= int64(d)
+	for i := range c.Layers { // blocks may have other types of numbers
+		list, err := f.ckpt.BlockWeights(i)
+		if err != nil {
+			return w, err
 		}
-		if len(t.Shape) > 1 {
-			n = max(int64(len(t.Data)), n*int64(f.size)/4)
-		}
-		raw += (n + 15) / 16 * 16
+		raw = max(raw, rawBytes(list))
 	}
 	w.raw = take(&err, "a block of the checkpoint", raw)
 	return w, err
@@ -90,6 +88,28 @@ func (w *weights) free(d driver) {
 	if w != nil {
 		w.mem.free(d)
 	}
+}
+
+// weightRow is how many bytes a row of a layer's weights takes.
+func (f *forward) weightRow(in int) int64 {
+	if f.int8 != nil {
+		return int64(up16(in))
+	}
+	return int64(up(in)) * int64(f.size)
+}
+
+// rawBytes is how much of the card a block takes as it comes: tensors begin at
+// multiples of 16, and vectors travel in float32.
+func rawBytes(list []llm.Weight) int64 {
+	n := int64(0)
+	for _, t := range list {
+		bytes := int64(len(t.Data))
+		if len(t.Shape) == 1 {
+			bytes = 4 * int64(t.Shape[0])
+		}
+		n += (bytes + 15) / 16 * 16
+	}
+	return n
 }
 
 // linkHalf is half of the page-locked memory through which weights travel: one
@@ -162,8 +182,14 @@ func (w *weights) unpack(f *forward) error {
 			continue
 		}
 		out, in := s.weight.Shape[0], s.weight.Shape[1]
-		to := l.data + address(int64(rows[l])*int64(up(in))*int64(f.size))
+		to, scales := l.data+address(int64(rows[l])*f.weightRow(in)), l.scales+address(4*rows[l])
 		rows[l] += out
+		if f.int8 != nil {
+			if err := f.launch("quantise_weights_"+kernelType(s.weight.DType), out, 1, 256, 0, to, scales, from, in, up16(in)); err != nil {
+				return err
+			}
+			continue
+		}
 		kernel := "convert_" + kernelType(s.weight.DType) + "_" + f.number
 		blocks := min(4096, (out*up(in)+255)/256)
 		if err := f.launch(kernel, blocks, 1, 256, 0, to, from, out, in, up(in)); err != nil {

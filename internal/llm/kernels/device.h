@@ -2,6 +2,10 @@
 // and copies to shared memory. With CLUSTERFLOW_EMULATE the same kernels are
 // plain C++ that emulate/emulate.h runs on a processor, for tests without a GPU.
 #pragma once
+
+// Two int8 numbers, which are copied and laid out as one number of 16 bits is.
+struct pair8 { signed char low, high; };
+
 #ifdef CLUSTERFLOW_EMULATE
 #include "emulate/emulate.h"
 #else
@@ -50,6 +54,14 @@ __device__ __forceinline__ void multiply(f16, float c[4], const unsigned a[4], u
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// For int8, 16x32 and 32x8 with exact sums, as mma.sync.m16n8k32 has them: each
+// register of pairs lies as one of 16-bit numbers does.
+__device__ __forceinline__ void multiply(pair8, int c[4], const unsigned a[4], unsigned b0, unsigned b1) {
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 __device__ __forceinline__ float exchange(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 
 __device__ __forceinline__ float to_float(float v) { return v; }
@@ -58,6 +70,9 @@ __device__ __forceinline__ float to_float(f16 v) { return __half2float(v); }
 __device__ __forceinline__ void from_float(float &to, float v) { to = v; }
 __device__ __forceinline__ void from_float(bf16 &to, float v) { to = __float2bfloat16_rn(v); }
 __device__ __forceinline__ void from_float(f16 &to, float v) { to = __float2half_rn(v); }
+
+// times is a product that is rounded before anything is added to it.
+__device__ __forceinline__ float times(float a, float b) { return __fmul_rn(a, b); }
 
 // 16-byte values of shared memory that a launch asks for.
 #define SHARED_MEMORY(name) extern __shared__ __align__(16) unsigned char name[]

@@ -2,15 +2,16 @@
 // in float32. It is used where cuBLAS is not found.
 #include "device.h"
 
-// On the tensor cores: a block of 256 threads makes 128 x 256 of C, each of its
+// On the tensor cores: a block of 256 threads makes 128 x 256 of A * B', each of its
 // 8 warps 64 x 64, from slices of k that are copied to shared memory while earlier
 // ones are multiplied. Slices lie there in rows with room for 8 numbers more, so
 // that the eight rows that are read together are in different banks. Blocks that
 // run at the same time share rows of A and B: 16 of them are one below the other.
 // k, lda and ldb must be multiples of 8. It needs 3 * 384 * (SLICE + 8) * 2 bytes
-// of shared memory: 64 wants a data centre's card.
-template <typename T, int SLICE>
-__device__ void gemm(float *c, const T *a, const T *b, int m, int n, int k, int lda, int ldb, int ldc, float beta) {
+// of shared memory: 64 wants a data centre's card. store is given two sums of
+// neighbouring columns at a time, also of those past n and of rows past m.
+template <typename T, typename Sum, int SLICE, typename Store>
+__device__ __forceinline__ void products(const T *a, const T *b, int m, int n, int k, int lda, int ldb, Store store) {
     const int TALL = 128, BROAD = 256, ROW = SLICE + 8, STAGES = 3, GROUP = 16;
     SHARED_MEMORY(memory);
     T *tiles = (T *)memory; // [STAGES][TALL + BROAD][ROW]
@@ -37,7 +38,7 @@ __device__ void gemm(float *c, const T *a, const T *b, int m, int n, int k, int 
         copies_commit();
     };
 
-    float sum[4][8][4]; // of 16 x 8 parts
+    Sum sum[4][8][4]; // of 16 x 8 parts
 #pragma unroll
     for (int i = 0; i < 4; i++)
 #pragma unroll
@@ -76,22 +77,27 @@ __device__ void gemm(float *c, const T *a, const T *b, int m, int n, int k, int 
 #pragma unroll
         for (int j = 0; j < 8; j++)
 #pragma unroll
-            for (int e = 0; e < 4; e += 2) {
-                int row = row0 + tall + i * 16 + lane / 4 + e / 2 * 8, col = col0 + across + j * 8 + lane % 4 * 2;
-                float *to = c + (long long)row * ldc + col;
-                if (row < m && col + 1 < n && ldc % 2 == 0) {
-                    float2 v = {sum[i][j][e], sum[i][j][e + 1]};
-                    if (beta != 0) {
-                        float2 old = *(float2 *)to;
-                        v.x += beta * old.x;
-                        v.y += beta * old.y;
-                    }
-                    *(float2 *)to = v;
-                } else if (row < m) {
-                    if (col < n) to[0] = beta == 0 ? sum[i][j][e] : sum[i][j][e] + beta * to[0];
-                    if (col + 1 < n) to[1] = beta == 0 ? sum[i][j][e + 1] : sum[i][j][e + 1] + beta * to[1];
-                }
+            for (int e = 0; e < 4; e += 2)
+                store(row0 + tall + i * 16 + lane / 4 + e / 2 * 8, col0 + across + j * 8 + lane % 4 * 2, sum[i][j][e], sum[i][j][e + 1]);
+}
+
+template <typename T, int SLICE>
+__device__ void gemm(float *c, const T *a, const T *b, int m, int n, int k, int lda, int ldb, int ldc, float beta) {
+    products<T, float, SLICE>(a, b, m, n, k, lda, ldb, [&](int row, int col, float left, float right) {
+        float *to = c + (long long)row * ldc + col;
+        if (row < m && col + 1 < n && ldc % 2 == 0) {
+            float2 v = {left, right};
+            if (beta != 0) {
+                float2 old = *(float2 *)to;
+                v.x += beta * old.x;
+                v.y += beta * old.y;
             }
+            *(float2 *)to = v;
+        } else if (row < m) {
+            if (col < n) to[0] = beta == 0 ? left : left + beta * to[0];
+            if (col + 1 < n) to[1] = beta == 0 ? right : right + beta * to[1];
+        }
+    });
 }
 
 extern "C" {

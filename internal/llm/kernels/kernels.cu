@@ -2,3 +2,4 @@
 #include "rows.cu"
 #include "gemm.cu"
 #include "attention.cu"
+#include "int8.cu"

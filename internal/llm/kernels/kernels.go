@@ -26,7 +26,8 @@ func Version() string {
 
 // Gemm returns the kernel for products of numbers of that kind, on a card that
 // lets a block have so many bytes of shared memory; the part of the result that
-// a block of 256 threads makes; and the shared memory that it takes (gemm.cu).
+// a block of 256 threads makes; and the shared memory that it takes (gemm.cu, and
+// int8.cu for "int8").
 func Gemm(number string, limit int) (name string, tall, broad, shared int) {
 	if number == "float" {
 		return "gemm_float", 64, 64, 0

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"clusterflow/internal/linalg"
 )
@@ -23,6 +24,7 @@ type Checkpoint struct {
 	ModelType string // qwen2 or llama
 	Seed      int64
 	Sharded   bool // weights in two files with an index
+	Outliers  bool // one column of the norms is large, as in trained models
 }
 
 // Write stores the checkpoint in dir as Hugging Face does, with the tokenizer of
@@ -99,6 +101,9 @@ func (c Checkpoint) weights(path string, specs []linalg.TensorSpec) error {
 			if len(s.Shape) == 1 {
 				data[i]++
 			}
+		}
+		if c.Outliers && strings.Contains(s.Name, "layernorm") {
+			data[3] *= 8
 		}
 		if err := w.WriteFloat32(data); err != nil {
 			return err

@@ -47,6 +47,8 @@ int main() {
     ADD(gemm_bf16_32), ADD(gemm_bf16_64), ADD(gemm_f16_32), ADD(gemm_f16_64), ADD(gemm_float), ADD(add_bias), ADD(mean_rows), ADD(attention_float);
     ADD(attention_bf16_64), ADD(attention_bf16_128), ADD(attention_bf16_256);
     ADD(attention_f16_64), ADD(attention_f16_128), ADD(attention_f16_256);
+    ADD(quantise_weights_bf16), ADD(quantise_weights_f16), ADD(quantise_weights_float), ADD(quantise_rows);
+    ADD(mark_outliers), ADD(list_outliers), ADD(gemm_int8_32), ADD(gemm_int8_64), ADD(add_outliers);
     char command[16], name[64];
     unsigned long long address, bytes;
     while (scanf("%15s", command) == 1) {

@@ -65,6 +65,8 @@ static inline void from_float(f16 &to, float v) {
     }
 }
 
+static inline float times(float a, float b) { return a * b; }
+
 struct Copy { void *to; const void *from; bool ok; };
 
 // Barrier is where the threads of a block or of a warp wait for each other.
@@ -185,6 +187,22 @@ template <typename T> static inline void multiply(T, float c[4], const unsigned 
         int row = lane / 4 + e / 2 * 8, col = lane % 4 * 2 + e % 2;
         for (int k = 0; k < 16; k++)
             c[e] += half_of<T>(warp[row % 8 * 4 + k % 8 / 2].a[row / 8 + k / 8 * 2], k % 2) * half_of<T>(warp[col * 4 + k % 8 / 2].b[k / 8], k % 2);
+    }
+    warp_wait();
+}
+
+static inline void multiply(pair8, int c[4], const unsigned a[4], unsigned b0, unsigned b1) {
+    memcpy(self().a, a, 16);
+    self().b[0] = b0;
+    self().b[1] = b1;
+    warp_wait();
+    int lane = emulated.now % 32;
+    const Thread *warp = &emulated.threads[warp_first()];
+    auto byte = [](unsigned r, int which) { return (int)(signed char)(r >> 8 * which); };
+    for (int e = 0; e < 4; e++) {
+        int row = lane / 4 + e / 2 * 8, col = lane % 4 * 2 + e % 2;
+        for (int k = 0; k < 32; k++)
+            c[e] += byte(warp[row % 8 * 4 + k % 16 / 4].a[row / 8 + k / 16 * 2], k % 4) * byte(warp[col * 4 + k % 16 / 4].b[k / 16], k % 4);
     }
     warp_wait();
 }
