@@ -46,8 +46,8 @@ func Open(o Options) (*Card, error) {
 	if d.major, d.minor, err = device.ComputeCapability(); err != nil {
 		return nil, doing("asking for the card's compute capability", err)
 	}
-	if d.major < 8 {
-		return nil, fmt.Errorf("the card %s has compute capability %d.%d; the kernels need 8.0 (A100, RTX 30) or newer", d.name, d.major, d.minor)
+	if err := usable(d.name, d.major, d.minor, cu.Version()); err != nil {
+		return nil, err
 	}
 	c := &Card{engine{driver: d, Options: o}, d}
 	if c.shared, err = sharedLimit(device); err != nil {
@@ -57,7 +57,7 @@ func Open(o Options) (*Card, error) {
 		return nil, doing("opening "+d.name, plain(err))
 	}
 	if d.module, err = cu.LoadData(kernels.PTX()); err != nil {
-		return nil, doing("loading the kernels", plain(err))
+		return nil, doing("loading the kernels into a driver of CUDA "+release(cu.Version()), plain(err))
 	}
 	for i := range d.streams {
 		if d.streams[i], err = cu.MakeStream(cu.NonBlocking); err != nil {
@@ -76,7 +76,7 @@ func (c *Card) Name() string {
 	if d.blas != nil {
 		library = d.blas.name
 	}
-	return fmt.Sprintf("%s (compute %d.%d), CUDA %d.%d, %s, kernels %s", d.name, d.major, d.minor, cu.Version()/1000, cu.Version()%1000/10, library, kernels.Version())
+	return fmt.Sprintf("%s (compute %d.%d), CUDA %s, %s, kernels %s", d.name, d.major, d.minor, release(cu.Version()), library, kernels.Version())
 }
 
 func (d *nvidia) take(bytes int64) (address, error) {

@@ -36,6 +36,9 @@ func plain(err error) error {
 	if errors.Is(err, cu.OutOfMemory) {
 		return fmt.Errorf("the card has too little memory free: %w; allow less with --gpu-memory, or end what else uses the card", err)
 	}
+	if errors.Is(err, cu.JitCompilerNotFound) {
+		return fmt.Errorf("%w: the driver's compiler, libnvidia-ptxjitcompiler.so.1, is missing; it is part of NVIDIA's driver", err)
+	}
 	return err
 }
 
