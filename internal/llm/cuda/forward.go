@@ -86,10 +86,7 @@ func (e *engine) Forward(ctx context.Context, ckpt *llm.Checkpoint, p *llm.Pass)
 	default:
 		return fmt.Errorf("the precision %s cannot be run on the card; %v can", p.Precision, llm.Precisions())
 	}
-	f.wide = f.config.HeadDim
-	if f.size == 2 {
-		for f.wide = 64; f.wide < f.config.HeadDim; f.wide *= 2 {
-		}
+	for f.wide = 64; f.wide < f.config.HeadDim; f.wide *= 2 {
 	}
 	if f.wide > 256 {
 		return fmt.Errorf("the heads of the model are %d wide; the kernels take up to 256", f.config.HeadDim)
@@ -458,13 +455,7 @@ func (f *forward) block(b *batch, w *weights, x address) error {
 		do("rotate_"+n, rows, 1, 256, 0, row(f.turned, at, heads, f.size), f.qkv, w.qkv.bias, w.qNorm, w.kNorm,
 			row(f.positions, b.at+at, 1, 4), f.cos, f.sin, c.Heads, c.KVHeads, c.HeadDim, f.wide, q+2*kv, eps)
 	}
-	scale := float32(1 / math.Sqrt(float64(c.HeadDim)))
-	args := []any{f.heads, f.turned, row(f.pieces, b.piecesAt, 3, 4), c.Heads, c.KVHeads, c.HeadDim, up(q), scale}
-	if n == "float" {
-		do("attention_float", b.pieces, c.Heads, 128, 0, append(args, f.wide)...)
-	} else {
-		do(fmt.Sprintf("attention_%s_%d", n, f.wide), b.pieces, c.Heads, 128, kernels.AttentionShared(f.wide), args...)
-	}
+	f.attention(&err, b)
 	for at := 0; at < b.tokens; at += piece {
 		rows := min(piece, b.tokens-at)
 		here := row(x, at, c.Hidden, f32)
@@ -481,6 +472,17 @@ func (f *forward) block(b *batch, w *weights, x address) error {
 		}
 	}
 	return err
+}
+
+// attention sets the heads' outputs of a batch, unless *err is set.
+func (f *forward) attention(err *error, b *batch) {
+	if *err != nil {
+		return
+	}
+	c := f.config
+	name, shared := kernels.Attention(f.number, f.wide)
+	*err = f.launch(name, b.pieces, c.Heads, 128, shared, f.heads, f.turned, place(f.pieces, b.piecesAt, 3, 4),
+		c.Heads, c.KVHeads, c.HeadDim, up(c.Heads*c.HeadDim), float32(1/math.Sqrt(float64(c.HeadDim))))
 }
 
 // multiply sets to = x·Wᵀ + beta·to, without the bias, unless *err is set.

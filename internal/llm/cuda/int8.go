@@ -1,8 +1,6 @@
 package cuda
 
 import (
-	"math"
-
 	"clusterflow/internal/linalg"
 	"clusterflow/internal/llm/kernels"
 )
@@ -91,8 +89,7 @@ func (f *forward) blockInt8(b *batch, w *weights, x address) error {
 		do("rotate_float", rows, 1, 256, place(f.turned, at, heads, 4), f.qkv, w.qkv.bias, w.qNorm, w.kNorm,
 			place(f.positions, b.at+at, 1, 4), f.cos, f.sin, c.Heads, c.KVHeads, c.HeadDim, f.wide, q+2*kv, eps)
 	})
-	do("attention_float", b.pieces, c.Heads, 128, f.heads, f.turned, place(f.pieces, b.piecesAt, 3, 4),
-		c.Heads, c.KVHeads, c.HeadDim, up(q), float32(1/math.Sqrt(float64(c.HeadDim))), f.wide)
+	f.attention(&err, b)
 	add(w.out, f.heads)
 
 	norm(w.mlpNorm)

@@ -146,41 +146,4 @@ ATTENTION(f16, 64)
 ATTENTION(f16, 128)
 ATTENTION(f16, 256)
 
-// In float32: a block of 128 threads takes 64 queries of a head, a warp 16 of
-// them one after the other, a lane up to 8 numbers of a head of at most 256.
-// wide is the width of heads in qkv.
-__global__ void attention_float(float *out, const float *qkv, const int *pieces, int heads, int kv, int dim, int ld, float scale, int wide) {
-    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    int first = pieces[3 * blockIdx.x], length = pieces[3 * blockIdx.x + 1], begin = pieces[3 * blockIdx.x + 2];
-    int head = blockIdx.y, group = head / (heads / kv), stride = (heads + 2 * kv) * wide;
-    const float *sequence = qkv + (long long)first * stride;
-    for (int i = 0; i < 16; i++) {
-        int at = begin + warp * 16 + i;
-        if (at >= length) return;
-        float q[8], mixed[8];
-        for (int e = 0; e < 8; e++) {
-            int j = lane + 32 * e;
-            q[e] = j < dim ? sequence[(long long)at * stride + head * wide + j] : 0.0f;
-            mixed[e] = 0;
-        }
-        float top = -INFINITY, sum = 0;
-        for (int t = 0; t <= at; t++) {
-            const float *key = sequence + (long long)t * stride + (heads + group) * wide, *value = key + kv * wide;
-            float s = 0;
-            for (int e = 0; e < 8; e++)
-                if (lane + 32 * e < dim) s += q[e] * key[lane + 32 * e];
-            s = warp_sum(s) * scale;
-            float most = fmaxf(top, s), shrink = expf(top - most), weight = expf(s - most);
-            top = most;
-            sum = sum * shrink + weight;
-            for (int e = 0; e < 8; e++)
-                if (lane + 32 * e < dim) mixed[e] = mixed[e] * shrink + weight * value[lane + 32 * e];
-        }
-        for (int e = 0; e < 8; e++) {
-            int j = lane + 32 * e;
-            if (j < dim) out[(long long)(first + at) * ld + head * dim + j] = mixed[e] / sum;
-        }
-    }
-}
-
 } // extern "C"

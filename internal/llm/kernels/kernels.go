@@ -42,12 +42,20 @@ func Gemm(number string, limit int) (name string, tall, broad, shared int) {
 	return name, 128, 256, shared
 }
 
-// AttentionShared is how many attention over heads of that width takes
-// (attention.cu).
-func AttentionShared(wide int) int {
+// Attention returns the kernel for attention over heads of that width, of numbers of
+// that kind, and the shared memory that it takes (attention.cu, attention_float.cu).
+func Attention(number string, wide int) (name string, shared int) {
+	name = fmt.Sprintf("attention_%s_%d", number, wide)
+	if number == "float" {
+		queries := 64
+		if wide > 128 {
+			queries = 32
+		}
+		return name, ((queries+32)*(wide+4) + queries*32) * 4
+	}
 	keys := 64
 	if wide > 128 {
 		keys = 32
 	}
-	return (64 + 2*2*keys) * (wide + 8) * 2
+	return name, (64 + 2*2*keys) * (wide + 8) * 2
 }

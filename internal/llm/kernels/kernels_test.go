@@ -100,10 +100,9 @@ func TestAttention(t *testing.T) {
 	for _, f := range formats {
 		for _, shape := range [][3]int{{4, 2, 64}, {3, 1, 50}, {2, 2, 128}, {2, 1, 200}, {6, 2, 16}} {
 			heads, kv, dim := shape[0], shape[1], shape[2]
-			wide := dim
-			if f.size == 2 {
-				for wide = 64; wide < dim; wide *= 2 {
-				}
+			wide := 64
+			for wide < dim {
+				wide *= 2
 			}
 			tokens, pieces := 0, []int32{}
 			for _, n := range lengths {
@@ -116,12 +115,8 @@ func TestAttention(t *testing.T) {
 			qkv := rounded(f, normal(4, tokens*all*dim))
 			scale := float32(1 / math.Sqrt(float64(dim)))
 			out := f.numbers(c, make([]float32, tokens*ld))
-			args := []any{out, f.numbers(c, padded(qkv, dim, wide)), c.put(pieces), heads, kv, dim, ld, scale}
-			if f.size == 4 {
-				c.launch("attention_float", len(pieces)/3, heads, 128, 0, append(args, wide)...)
-			} else {
-				c.launch(fmt.Sprintf("attention_%s_%d", f.name, wide), len(pieces)/3, heads, 128, AttentionShared(wide), args...)
-			}
+			name, shared := Attention(f.name, wide)
+			c.launch(name, len(pieces)/3, heads, 128, shared, out, f.numbers(c, padded(qkv, dim, wide)), c.put(pieces), heads, kv, dim, ld, scale)
 			got := f.read(c, out, tokens*ld)
 			want, size := make([]float64, tokens*ld), make([]float64, tokens*ld)
 			first := 0

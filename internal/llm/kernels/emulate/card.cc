@@ -44,8 +44,9 @@ template <typename... A> static void add(const char *name, void (*kernel)(A...))
 
 int main() {
     ADD_ROWS(bf16), ADD_ROWS(f16), ADD_ROWS(float);
-    ADD(gemm_bf16_32), ADD(gemm_bf16_64), ADD(gemm_f16_32), ADD(gemm_f16_64), ADD(gemm_float), ADD(add_bias), ADD(mean_rows), ADD(attention_float);
+    ADD(gemm_bf16_32), ADD(gemm_bf16_64), ADD(gemm_f16_32), ADD(gemm_f16_64), ADD(gemm_float), ADD(add_bias), ADD(mean_rows);
     ADD(attention_bf16_64), ADD(attention_bf16_128), ADD(attention_bf16_256);
+    ADD(attention_float_64), ADD(attention_float_128), ADD(attention_float_256);
     ADD(attention_f16_64), ADD(attention_f16_128), ADD(attention_f16_256);
     ADD(quantise_weights_bf16), ADD(quantise_weights_f16), ADD(quantise_weights_float), ADD(quantise_rows);
     ADD(mark_outliers), ADD(list_outliers), ADD(gemm_int8_32), ADD(gemm_int8_64), ADD(add_outliers);
