@@ -1,6 +1,7 @@
 """transformers on the same card, for clusterflow's bench/cuda.
 
-make FOLDER KIND SHAPE           a checkpoint of random weights, saved by transformers
+make FOLDER KIND SHAPE           a checkpoint of random weights, saved by transformers; of the shape
+                                 outliers, with some columns of the norms large, as in trained models
 states FOLDER IDS OUT PRECISION  states after every block, float32, as safetensors layer.N
 speed FOLDER IDS LAYER           tokens a second to the block, hidden states only, over a sweep of settings
 """
@@ -18,6 +19,8 @@ SHAPES = {
     "8b": dict(hidden_size=4096, intermediate_size=14336, num_hidden_layers=13, num_attention_heads=32, num_key_value_heads=8, vocab_size=152064),
     "70b": dict(hidden_size=8192, intermediate_size=28672, num_hidden_layers=4, num_attention_heads=64, num_key_value_heads=8, vocab_size=152064),
 }
+
+SHAPES["outliers"] = SHAPES["small"]
 
 
 def make(folder, kind, shape):
@@ -37,6 +40,8 @@ def make(folder, kind, shape):
             p.normal_(0, 0.1)
         elif "norm" in name:
             p.normal_(1, 0.1)
+            if shape == "outliers" and len(p) == config.hidden_size:
+                p[7::40] *= 8
     model.to(torch.bfloat16).save_pretrained(folder)
 
 

@@ -24,8 +24,9 @@ for kind in qwen2 llama qwen3; do
     "$binary" -model "$m" -ids "$few" -precision $p -compare "$m.f32" -own
   done
   "$binary" -model "$m" -ids "$few" -precision int8 -compare "$m.f32"
-  for p in f32 int8; do # what the processor makes of the same rounding
-    "$binary" -model "$m" -ids "$few" -precision $p -compare processor
+  python3 "$peer" make "$m.outliers" $kind outliers
+  for p in f32 int8; do # beside what the processor makes of the same rounding
+    "$binary" -model "$m.outliers" -ids "$few" -precision $p -compare processor
   done
 done
 
@@ -33,7 +34,7 @@ if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck; do
     echo "== $tool"
     compute-sanitizer --tool $tool "$binary" -model "$folder/qwen3" -ids "$few" -n 2 -own -layer 0
-    compute-sanitizer --tool $tool "$binary" -model "$folder/qwen3" -ids "$few" -n 2 -precision int8 -layer 0
+    compute-sanitizer --tool $tool "$binary" -model "$folder/qwen3.outliers" -ids "$few" -n 2 -precision int8 -layer 0
   done
 fi
 
