@@ -44,6 +44,9 @@ func TestExtractionOnADevice(t *testing.T) {
 	if got := there.records["m/2/extract/0"].Backend; got != device.Name() {
 		t.Errorf("the record says that it was made on %q", got)
 	}
+	if there.note("m/2/extract/0", tasks.NotePassWork) == "" {
+		t.Error("the record does not say how fast the device was")
+	}
 
 	whole, err := newBench(t).tryWith(tasks.WithDevice(context.Background(), device), dir, extraction("builtin:tiny", "[0]", `precision = "int8"`, ""), "rows")
 	if err != nil {

@@ -403,7 +403,7 @@ func (out *shardRows) finish() error {
 		backend = out.pass.device.Name()
 	}
 	job.Backend(backend)
-	if p := out.pass; p != nil && !p.partial && p.device == nil {
+	if p := out.pass; p != nil && !p.partial {
 		job.Note(NotePassWork, strconv.FormatFloat(p.work(out.layer+1), 'g', 6, 64))
 		job.Note(NotePassSeconds, strconv.FormatFloat(time.Since(p.begin).Seconds(), 'f', 3, 64))
 	}

@@ -127,6 +127,7 @@ func (a *app) apply(ctx context.Context, study string, f *applyFlags) (err error
 	}
 	defer func() { err = errors.Join(err, office.Close()) }()
 	f.brief = !f.json && len(f.force) == 0 && f.saved == nil
+	f.selection.cpu = f.device.device == "cpu"
 	p, err := a.planApply(ctx, compiled, store, id, dir, &f.selection)
 	for _, n := range store.Notices() { // before anything is spent
 		fmt.Fprintln(a.err, "note:", n)

@@ -19,6 +19,7 @@ type selection struct {
 	exclude []string
 	force   []string
 	saved   *graph.Saved // a saved plan, which has all of these
+	cpu     bool         // models are not to run on a card
 	brief   bool         // states and reasons are enough; see graph.Briefly
 }
 
@@ -142,7 +143,7 @@ func (a *app) planWith(ctx context.Context, c *tasks.Compiled, known *cache.Read
 	if err != nil {
 		return nil, err
 	}
-	return &planned{Plan: p, trust: trust, compiled: c, durations: measure(known, p), known: known, cacheDir: dir, left: left, disk: a.space(p, dir), id: id}, nil
+	return &planned{Plan: p, trust: trust, compiled: c, durations: measure(known, p, sel.cpu), known: known, cacheDir: dir, left: left, disk: a.space(p, dir), id: id}, nil
 }
 
 // nodes are the selected nodes of a graph, and those that --exclude left out of

@@ -24,12 +24,13 @@ type durations struct {
 	steps  func() map[*graph.Node]*graph.Step
 	record func(cache.Digest) (*cache.Record, bool)
 	speed  func() float64 // of products of matrices on all processors, operations a second
+	card   func() bool    // a worker for a card is installed, and may be used
 }
 
 // past is what earlier runs took.
 type past struct {
 	means map[string]*meanTime // by kind and method
-	rates map[string]*rate     // on this machine, of passes through a model by precision, and of linkages
+	rates map[string]*rate     // on this machine, of passes through a model by passRate, and of linkages
 }
 
 type meanTime struct {
@@ -40,6 +41,14 @@ type meanTime struct {
 // linkageRate is the key of the speed at which trees were made.
 const linkageRate = "linkage"
 
+// passRate is the key of the speed of passes in a precision.
+func passRate(precision string, card bool) string {
+	if card {
+		return precision + " on the card"
+	}
+	return precision
+}
+
 // longWork are operations that may take minutes.
 const longWork = 1e13
 
@@ -48,10 +57,15 @@ type rate struct{ work, seconds float64 }
 
 func durationKey(kind, method string) string { return kind + " " + method }
 
-// measure gives the durations of a plan.
-func measure(known *cache.Reader, p *graph.Plan) *durations {
+// measure gives the durations of a plan, of models on a card where one can be used
+// unless they are to run on the processor.
+func measure(known *cache.Reader, p *graph.Plan, processor bool) *durations {
 	return &durations{
 		record: known.Record,
+		card: sync.OnceValue(func() bool {
+			_, err := findWorker()
+			return err == nil && !processor
+		}),
 		speed: sync.OnceValue(func() float64 {
 			return linalg.MeasureGFLOPS(context.Background()) * 1e9 * float64(runtime.NumCPU())
 		}),
@@ -87,19 +101,20 @@ func lookBack(known *cache.Reader) *past {
 		}
 		p.means[key].sum += r.Finished.Sub(r.Started)
 		p.means[key].n++
+		speed := passRate(precision, !strings.HasPrefix(r.Backend, "cpu "))
 		if r.Kind == linkageRate {
-			precision = linkageRate
+			speed = linkageRate
 		}
 		work, err1 := strconv.ParseFloat(r.Info[tasks.NotePassWork], 64)
 		seconds, err2 := strconv.ParseFloat(r.Info[tasks.NotePassSeconds], 64)
 		if err1 != nil || err2 != nil || r.Host != host || seconds <= 0 {
 			continue
 		}
-		if p.rates[precision] == nil {
-			p.rates[precision] = &rate{}
+		if p.rates[speed] == nil {
+			p.rates[speed] = &rate{}
 		}
-		p.rates[precision].work += work
-		p.rates[precision].seconds += seconds
+		p.rates[speed].work += work
+		p.rates[speed].seconds += seconds
 	}
 	return p
 }
@@ -127,7 +142,7 @@ func passShares(p *graph.Plan) map[*graph.Node]float64 {
 // those, else by its own last time, else by the mean of its kind.
 func (d *durations) of(s *graph.Step) (time.Duration, bool) {
 	if s.Node.Kind() == "extract" && s.State != graph.Cached {
-		if r := d.past().rates[precisionOf(s.Node)]; r != nil {
+		if r, _ := d.passes(s.Node); r != nil {
 			kept, of := d.kept(s)
 			work := d.shares()[s.Node] * float64(of-kept) / float64(max(of, 1))
 			return time.Duration(work / r.work * r.seconds * float64(time.Second)), true
@@ -155,6 +170,20 @@ func (d *durations) of(s *graph.Step) (time.Duration, bool) {
 		return m.sum / time.Duration(m.n), true
 	}
 	return 0, false
+}
+
+// passes is how fast passes in the precision of an extract node were, nil if that
+// is not known, and on what, where a card may be used: that of the processor while
+// no pass in the precision was run on the card.
+func (d *durations) passes(n *graph.Node) (r *rate, on string) {
+	rates, precision := d.past().rates, precisionOf(n)
+	if !d.card() {
+		return rates[passRate(precision, false)], ""
+	}
+	if r := rates[passRate(precision, true)]; r != nil {
+		return r, "on the card"
+	}
+	return rates[passRate(precision, false)], "on the processor, as no run on the card is known"
 }
 
 func precisionOf(n *graph.Node) string {

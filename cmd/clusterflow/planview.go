@@ -173,6 +173,7 @@ type stage struct {
 	kept    map[string]int    // responses whose rows are kept, by model
 	of      map[string]int    // responses of the same shards
 	rounded map[string]string // precision of models that do not run in f32
+	on      map[string]bool   // what the time of passes was estimated for
 }
 
 // stages shows what each stage will do, in the order of the study.
@@ -186,7 +187,7 @@ func stages(b *strings.Builder, p *planned) {
 		if st == nil {
 			st = &stage{
 				kinds: map[string]int{}, methods: map[string]int{}, layers: map[string]map[string]bool{}, offline: map[string]int{},
-				kept: map[string]int{}, of: map[string]int{}, rounded: map[string]string{},
+				kept: map[string]int{}, of: map[string]int{}, rounded: map[string]string{}, on: map[string]bool{},
 			}
 			all[s.Node.Stage] = st
 		}
@@ -253,6 +254,11 @@ func (st *stage) add(s *graph.Step, d *durations) {
 	if t, ok := d.of(s); ok {
 		st.time += t
 		st.timed++
+		if n.Kind() == "extract" {
+			if r, on := d.passes(n); r != nil && on != "" {
+				st.on[on] = true
+			}
+		}
 	}
 }
 
@@ -309,7 +315,11 @@ func (st *stage) lines(name string, p *planned) []string {
 		if name == tasks.StageExtract || name == tasks.StageShared {
 			rest = 0 // joining rows is nothing beside the pass, components nothing beside a tree
 		}
-		cost = append(cost, "about "+roughly(st.time+rest))
+		about := "about " + roughly(st.time+rest)
+		if on := slices.Sorted(maps.Keys(st.on)); len(on) > 0 {
+			about += " (" + strings.Join(on, "; ") + ")"
+		}
+		cost = append(cost, about)
 	}
 	if st.memory > 1<<20 {
 		cost = append(cost, humanize.IBytes(uint64(st.memory))+" at the peak")
