@@ -11,10 +11,10 @@ import (
 	"clusterflow/graph"
 )
 
-// noteMixed says that the states of one model were computed on different devices
-// or with different libraries: small differences between its layers, and between
-// clusterings, may come from that. The report cannot say it, since the same results
-// make the same report wherever they come from.
+// noteMixed says that the states that a report compares, of one model or of several,
+// were computed on different devices or with different libraries: small differences
+// between layers, models and clusterings may come from that. The report cannot say
+// it, since the same results make the same report wherever they come from.
 func noteMixed(w io.Writer, p *planned, sum *graph.Summary, store *cache.Store) {
 	if sum.Runs["extract"]+sum.Runs["rows"]+sum.Runs["report"] == 0 {
 		return // it was said when something changed
@@ -43,10 +43,28 @@ func noteMixed(w io.Writer, p *planned, sum *graph.Summary, store *cache.Store) 
 		}
 		by[model][r.Backend] = true
 	}
+	writeMixed(w, by)
+}
+
+// writeMixed is the note about the backends of each model.
+func writeMixed(w io.Writer, by map[string]map[string]bool) {
+	all := map[string][]string{} // models that are alike in themselves, by backend
 	for _, model := range slices.Sorted(maps.Keys(by)) {
-		if backends := slices.Sorted(maps.Keys(by[model])); len(backends) > 1 {
+		backends := slices.Sorted(maps.Keys(by[model]))
+		if len(backends) > 1 {
 			fmt.Fprintf(w, "note: the states of %s were computed in %d ways (%s): small differences between layers may come from that; --force '%s/**/extract/*' computes them alike\n",
 				model, len(backends), strings.Join(backends, "; "), model)
+			continue
 		}
+		all[backends[0]] = append(all[backends[0]], model)
 	}
+	if len(all) < 2 {
+		return
+	}
+	var ways []string
+	for _, backend := range slices.Sorted(maps.Keys(all)) {
+		ways = append(ways, strings.Join(all[backend], ", ")+" by "+backend)
+	}
+	fmt.Fprintf(w, "note: the states of models that are compared were computed in %d ways (%s): small differences between the models may come from that; --force 'MODEL/**/extract/*' computes those of a MODEL again\n",
+		len(all), strings.Join(ways, "; "))
 }

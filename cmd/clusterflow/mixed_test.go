@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // TestMixedLibraries computes two layers of a model with two libraries for
 // products: apply says so once.
@@ -21,4 +24,21 @@ func TestMixedLibraries(t *testing.T) {
 		t.Errorf("nothing has changed: %v", r)
 	}
 	b.must(0, `note: the states of tiny`, "apply", "--quiet", "--force", "report", "study.hcl")
+}
+
+func TestMixedModels(t *testing.T) {
+	for _, test := range []struct {
+		by   map[string]map[string]bool
+		want string // "": nothing
+	}{
+		{map[string]map[string]bool{"a": {"cpu": true}, "b": {"cpu": true}}, ""},
+		{map[string]map[string]bool{"a": {"cpu": true}, "b": {"Card X": true}, "c": {"cpu": true}}, `^note: .* in 2 ways \(b by Card X; a, c by cpu\): small differences between the models`},
+		{map[string]map[string]bool{"a": {"cpu": true, "Card X": true}, "b": {"cpu": true}}, `^note: the states of a were computed in 2 ways \(Card X; cpu\): small differences between layers`},
+	} {
+		var b strings.Builder
+		writeMixed(&b, test.by)
+		if said := b.String(); test.want == "" && said != "" || test.want != "" && (!matches(test.want, said) || strings.Count(said, "note:") != 1) {
+			t.Errorf("%v: %q", test.by, said)
+		}
+	}
 }
