@@ -29,7 +29,7 @@ import (
 type bench struct {
 	model, ids, precision, compare string
 	layer, n, repeat               int
-	own, timed                     bool
+	own, old, timed                bool
 	memory                         int64
 }
 
@@ -42,6 +42,7 @@ func main() {
 	flag.IntVar(&b.n, "n", 0, "how many of the lines; 0 for all")
 	flag.IntVar(&b.repeat, "repeat", 1, "passes")
 	flag.BoolVar(&b.own, "own", false, "products by our own kernels")
+	flag.BoolVar(&b.old, "old", false, "kernels of compute capability 8.0 on newer cards too")
 	flag.Int64Var(&b.memory, "memory", 0, "bytes of the card to get by with")
 	flag.StringVar(&b.compare, "compare", "", "`file` of reference states to compare all layers with, or processor: what it computes in the same precision")
 	flag.BoolVar(&b.timed, "timed", false, "time each kind of kernel, one after the other")
@@ -58,7 +59,7 @@ func main() {
 }
 
 type line struct {
-	IDs   []int32  `json:"ids"`
+	IDs   []int32  `json:"ids"` // to the end of the last sentence: nothing after it matters
 	Spans [][2]int `json:"spans"`
 }
 
@@ -77,7 +78,7 @@ func (b *bench) lines() ([]line, error) {
 		} else if err != nil {
 			return nil, err
 		}
-		if n := len(l.Spans); n > 0 { // nothing after the last sentence matters
+		if n := len(l.Spans); n > 0 {
 			l.IDs = l.IDs[:l.Spans[n-1][1]]
 			all = append(all, l)
 		}
@@ -87,7 +88,7 @@ func (b *bench) lines() ([]line, error) {
 
 func (b *bench) run(ctx context.Context) error {
 	begin := time.Now()
-	card, err := cuda.Open(cuda.Options{Memory: b.memory, Own: b.own, Timed: b.timed})
+	card, err := cuda.Open(cuda.Options{Memory: b.memory, Own: b.own, Old: b.old, Timed: b.timed})
 	if err != nil {
 		return err
 	}
@@ -194,7 +195,7 @@ func (b *bench) errors(ctx context.Context, card *cuda.Card, lines []line) error
 	for i := range off {
 		worst = append(worst, math.Sqrt(off[i]/size[i]))
 	}
-	return json.NewEncoder(os.Stdout).Encode(map[string]any{"model": b.model, "precision": b.precision, "own": b.own, "reference": b.compare, "relative_error": worst})
+	return json.NewEncoder(os.Stdout).Encode(map[string]any{"model": b.model, "device": card.Name(), "precision": b.precision, "reference": b.compare, "relative_error": worst})
 }
 
 // states are those of layers and sequences.
@@ -241,19 +242,28 @@ func (b *bench) fromProcessor(ctx context.Context, ckpt *llm.Checkpoint, p llm.P
 	return out, ckpt.Forward(ctx, p)
 }
 
-// products measures our own kernel and cuBLAS on the shapes of a block.
+// products measures cuBLAS and our own kernels on the shapes of a block.
 func (b *bench) products(context.Context) error {
-	for _, own := range []bool{false, true} {
-		card, err := cuda.Open(cuda.Options{Own: own})
+	for _, o := range []cuda.Options{{}, {Own: true}, {Own: true, Old: true}} {
+		card, err := cuda.Open(o)
 		if err != nil {
 			return err
 		}
-		for _, shape := range [][3]int{{8192, 8192, 8192}, {8192, 17920, 1536}, {8192, 1536, 8960}, {8192, 28672, 4096}} {
-			t, err := card.MeasureProduct(shape[0], shape[1], shape[2], 20)
+		fmt.Println(card.Name())
+		for _, shape := range []struct {
+			m, n, k int
+			gated   bool
+		}{{8192, 8192, 8192, false}, {8192, 2048, 1536, false}, {8192, 17920, 1536, false}, {8192, 17920, 1536, true}, {8192, 1536, 8960, false},
+			{8192, 28672, 4096, false}, {8192, 28672, 4096, true}, {8192, 4096, 14336, false}} {
+			t, err := card.MeasureProduct(shape.m, shape.n, shape.k, shape.gated, 20)
 			if err != nil {
 				return err
 			}
-			fmt.Printf("[%d, %d]·[%d, %d]ᵀ own=%v %.0f TFLOP/s\n", shape[0], shape[2], shape[1], shape[2], own, t/1e12)
+			what := ""
+			if shape.gated {
+				what = " and SwiGLU"
+			}
+			fmt.Printf("[%d, %d]·[%d, %d]ᵀ%s: %.0f TFLOP/s\n", shape.m, shape.k, shape.n, shape.k, what, t/1e12)
 		}
 	}
 	return nil

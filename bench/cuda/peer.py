@@ -1,4 +1,5 @@
-"""transformers on the same card, for clusterflow's bench/cuda.
+"""transformers on the same card, for clusterflow's bench/cuda. Commands follow each
+other after a plus sign:
 
 make FOLDER KIND SHAPE           a checkpoint of random weights, saved by transformers; of the shape
                                  outliers, with some columns of the norms large, as in trained models
@@ -46,7 +47,9 @@ def make(folder, kind, shape):
 
 
 def read(path):
-    return [json.loads(line)["ids"] for line in open(path)]
+    """ids to the end of the last sentence: nothing after it matters"""
+    lines = map(json.loads, open(path))
+    return [line["ids"][: line["spans"][-1][1]] for line in lines if line["spans"]]
 
 
 def load(folder, dtype, blocks=None, attention="sdpa"):
@@ -111,4 +114,10 @@ def speed(folder, path, layer):
         del model
 
 
-{"make": make, "states": states, "compare": compare, "speed": speed}[sys.argv[1]](*sys.argv[2:])
+commands, words = {"make": make, "states": states, "compare": compare, "speed": speed}, []
+for word in sys.argv[1:] + ["+"]:
+    if word == "+":
+        commands[words[0]](*words[1:])
+        words = []
+    else:
+        words.append(word)

@@ -12,16 +12,19 @@ few="$folder/few.jsonl"
 head -n 6 "$ids" >"$few"
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
 
+what=()
 for kind in qwen2 llama qwen3; do
   m="$folder/$kind"
-  echo "== errors, $kind"
-  python3 "$peer" make "$m" $kind small
-  python3 "$peer" states "$m" "$few" "$m.f32" f32
-  python3 "$peer" states "$m" "$few" "$m.bf16" bf16
-  python3 "$peer" compare "$m.bf16" "$m.f32"
+  what+=(make "$m" $kind small + states "$m" "$few" "$m.f32" f32 + states "$m" "$few" "$m.bf16" bf16 + compare "$m.bf16" "$m.f32" +)
+done
+echo "== errors of transformers in bf16: qwen2, llama, qwen3"
+python3 "$peer" "${what[@]::${#what[@]}-1}"
+for kind in qwen2 llama qwen3; do
+  m="$folder/$kind"
   for p in f32 bf16 f16; do
-    "$binary" -model "$m" -ids "$few" -precision $p -compare "$m.f32"
-    "$binary" -model "$m" -ids "$few" -precision $p -compare "$m.f32" -own
+    for kernels in "" -own "-own -old"; do
+      "$binary" -model "$m" -ids "$few" -precision $p -compare "$m.f32" $kernels
+    done
   done
   "$binary" -model "$m" -ids "$few" -precision int8 -compare "$m.f32"
   python3 "$peer" make "$m.outliers" $kind outliers

@@ -22,7 +22,7 @@ type Card struct {
 // nvidia is a card by way of its driver.
 type nvidia struct {
 	context cu.CUContext
-	module  cu.Module
+	modules []cu.Module
 	streams [2]cu.Stream
 	blas    *blas // nil: products by our own kernels
 	fns     map[string]cu.Function
@@ -50,14 +50,27 @@ func Open(o Options) (*Card, error) {
 		return nil, err
 	}
 	c := &Card{engine{driver: d, Options: o}, d}
-	if c.shared, err = sharedLimit(device); err != nil {
+	if c.shared, err = attribute(device, "the shared memory", sharedOfBlock); err != nil {
 		return nil, err
 	}
 	if d.context, err = device.MakeContext(cu.SchedAuto); err != nil {
 		return nil, doing("opening "+d.name, plain(err))
 	}
-	if d.module, err = cu.LoadData(kernels.PTX()); err != nil {
+	module, err := cu.LoadData(kernels.PTX())
+	if err != nil {
 		return nil, doing("loading the kernels into a driver of CUDA "+release(cu.Version()), plain(err))
+	}
+	d.modules = append(d.modules, module)
+	if d.major == 9 && !o.Old && canDescribe() {
+		if module, err = cu.LoadData(kernels.HopperPTX()); err != nil {
+			return nil, doing("loading the kernels for Hopper", plain(err))
+		}
+		d.modules = append(d.modules, module)
+		processors, err := attribute(device, "the multiprocessors", multiprocessors)
+		if err != nil {
+			return nil, err
+		}
+		c.hopper = processors / 2 * 2
 	}
 	for i := range d.streams {
 		if d.streams[i], err = cu.MakeStream(cu.NonBlocking); err != nil {
@@ -73,8 +86,11 @@ func Open(o Options) (*Card, error) {
 // Name says what computes: the card, the driver and what makes products.
 func (c *Card) Name() string {
 	d, library := c.nvidia, "own kernels"
+	if c.hopper > 0 {
+		library = "own kernels for Hopper"
+	}
 	if d.blas != nil {
-		library = d.blas.name
+		library += " and " + d.blas.name
 	}
 	return fmt.Sprintf("%s (compute %d.%d), CUDA %s, %s, kernels %s", d.name, d.major, d.minor, release(cu.Version()), library, kernels.Version())
 }
@@ -124,7 +140,12 @@ func (d *nvidia) start(kernel string, gridX, gridY, threads, shared int, cells [
 	fn, ok := d.fns[kernel]
 	if !ok {
 		var err error
-		if fn, err = d.module.Function(kernel); err != nil {
+		for _, m := range d.modules {
+			if fn, err = m.Function(kernel); err == nil {
+				break
+			}
+		}
+		if err != nil {
 			return err
 		}
 		if shared > 48<<10 {

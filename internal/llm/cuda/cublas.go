@@ -2,10 +2,27 @@
 
 package cuda
 
+// #cgo CFLAGS: -D_GNU_SOURCE
 // #cgo LDFLAGS: -ldl
 // #include <cuda.h>
 // #include <dlfcn.h>
 // #include <stdlib.h>
+// #include <string.h>
+//
+// // cuTensorMapEncodeTiled, which the headers of CUDA 11 lack: numbers of 16 bits,
+// // tiles of 128 rows x 64, swizzled over 128 bytes, 256 bytes at a time to the
+// // second cache, zeros outside.
+// typedef CUresult (*describe_fn)(void *, int, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *,
+//                                 const cuuint32_t *, const cuuint32_t *, int, int, int, int);
+// static void *find_describe() { return dlsym(RTLD_DEFAULT, "cuTensorMapEncodeTiled"); }
+// static CUresult call_describe(void *f, void *words, CUdeviceptr data, cuuint64_t rows, cuuint64_t cols) {
+//     _Alignas(64) unsigned char map[128];
+//     cuuint64_t dims[2] = {cols, rows}, strides[1] = {cols * 2};
+//     cuuint32_t box[2] = {64, 128}, steps[2] = {1, 1};
+//     CUresult r = ((describe_fn)f)(map, 1, 2, (void *)data, dims, strides, box, steps, 0, 3, 3, 0);
+//     memcpy(words, map, sizeof map);
+//     return r;
+// }
 //
 // // cuBLAS is opened at run time; of its interface only these calls are used.
 // typedef int (*create_fn)(void **);
@@ -60,11 +77,26 @@ func allowShared(fn cu.Function, bytes int) error {
 	return status("asking for shared memory", C.cuFuncSetAttribute(f, C.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, C.int(bytes)))
 }
 
-// sharedLimit is how many bytes of shared memory a block may ask for.
-func sharedLimit(d cu.Device) (int, error) {
+// Attributes of a card.
+const (
+	multiprocessors = C.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+	sharedOfBlock   = C.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN // bytes
+)
+
+func attribute(d cu.Device, what string, which C.CUdevice_attribute) (int, error) {
 	var n C.int
-	err := status("asking for the shared memory", C.cuDeviceGetAttribute(&n, C.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, C.CUdevice(d)))
+	err := status("asking for "+what, C.cuDeviceGetAttribute(&n, which, C.CUdevice(d)))
 	return int(n), err
+}
+
+// canDescribe reports whether the driver, of CUDA 12 or newer, has the call that
+// tensor makes.
+func canDescribe() bool { return C.find_describe() != nil }
+
+func (d *nvidia) tensor(data address, rows, ld int) ([]byte, error) {
+	words := make([]byte, 128)
+	err := status("describing a matrix", C.call_describe(C.find_describe(), unsafe.Pointer(&words[0]), C.CUdeviceptr(data), C.cuuint64_t(rows), C.cuuint64_t(ld)))
+	return words, err
 }
 
 // pin takes page-locked memory, for which cu has no call.

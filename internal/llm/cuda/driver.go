@@ -48,12 +48,16 @@ type driver interface {
 	// returns false: a [m, k], b [n, k] and c [m, n] by rows of lda, ldb and ldc
 	// numbers, of the kind that kernels' names have.
 	product(c, a, b address, m, n, k, lda, ldb, ldc int, number string, beta float32) (bool, error)
+	// tensor describes a matrix of 16-bit numbers, [rows, ld], in the words that the
+	// kernels of hopper.cu read on the card, 128 bytes at a multiple of 64.
+	tensor(data address, rows, ld int) ([]byte, error)
 }
 
 // Options of a card.
 type Options struct {
 	Memory int64 // bytes to get by with; 0: nine tenths of what is free
 	Own    bool  // products by our own kernels even where cuBLAS is found
+	Old    bool  // and by those of compute capability 8.0 even on newer cards
 	Timed  bool  // wait for each kernel, and tell its time among the stages
 }
 
@@ -62,6 +66,7 @@ type engine struct {
 	driver
 	Options
 	shared int // bytes that a block may ask for
+	hopper int // blocks of the kernels in hopper.cu that run at once; 0: none do
 	stages map[string]float64
 }
 

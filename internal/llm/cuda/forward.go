@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"clusterflow/internal/linalg"
@@ -47,15 +48,25 @@ type forward struct {
 	host    pinned // states, where the card does not hold them
 	now     address
 
-	normed, qkv, turned, heads, gated, broad        address
+	normed, heads, gated                            input
+	qkv, turned, broad                              address
 	cos, sin, ids, positions, pieces, spans, pooled address
 
 	blocks [2]*weights
-	link   pinned // through which weights travel
+	coming <-chan error // says when the block on its way is there; nil: there is none
+	link   pinned       // through which weights travel
 	visits chan func() error
 	shown  chan error // the first error of visits, when all are done
 	done   int
 	total  int
+}
+
+// input is what a linear layer reads: rows of ld numbers in the precision of
+// products.
+type input struct {
+	data   address
+	tensor address // the same in words for hopper.cu, where that is used
+	ld     int
 }
 
 // batch is sequences that go through a block together, packed one after the
@@ -88,6 +99,9 @@ func (e *engine) Forward(ctx context.Context, ckpt *llm.Checkpoint, p *llm.Pass)
 	}
 	for f.wide = 64; f.wide < f.config.HeadDim; f.wide *= 2 {
 	}
+	if n := f.config.Heads + 2*f.config.KVHeads; n > 1024 {
+		return fmt.Errorf("the model has %d heads; the kernels take up to 1024", n)
+	}
 	if f.wide > 256 {
 		return fmt.Errorf("the heads of the model are %d wide; the kernels take up to 256", f.config.HeadDim)
 	}
@@ -113,6 +127,9 @@ func (e *engine) Forward(ctx context.Context, ckpt *llm.Checkpoint, p *llm.Pass)
 }
 
 func (f *forward) free() {
+	if f.coming != nil {
+		<-f.coming // it uses memory that is about to be freed
+	}
 	f.wait(copies) //nolint:errcheck // what failed was told before
 	f.wait(work)   //nolint:errcheck
 	f.mem.free(f)
@@ -195,17 +212,23 @@ func (f *forward) prepare() error {
 		}
 		maxSpans = max(maxSpans, spans)
 	}
+	between := func(fused bool) int64 { // rows between a product and what follows it
+		if fused {
+			return 0
+		}
+		return piece
+	}
 	list := []struct {
 		to    *address
 		what  string
 		bytes int64
 	}{
-		{&f.normed, "the inputs of layers", rows * int64(up(c.Hidden)) * int64(f.size)},
-		{&f.qkv, "queries, keys and values", piece * int64(q+2*kv) * 4},
+		{&f.normed.data, "the inputs of layers", rows * int64(up(c.Hidden)) * int64(f.size)},
+		{&f.qkv, "queries, keys and values", between(f.turnsOnHopper()) * int64(q+2*kv) * 4},
 		{&f.turned, "turned queries, keys and values", rows * int64(c.Heads+2*c.KVHeads) * int64(f.wide) * int64(f.size)},
-		{&f.heads, "the heads' outputs", rows * int64(up(q)) * int64(f.size)},
-		{&f.broad, "the MLP", piece * int64(2*c.Inter) * 4},
-		{&f.gated, "the MLP", gated * int64(up(c.Inter)) * int64(f.size)},
+		{&f.heads.data, "the heads' outputs", rows * int64(up(q)) * int64(f.size)},
+		{&f.broad, "the MLP", between(f.onHopper()) * int64(2*c.Inter) * 4},
+		{&f.gated.data, "the MLP", gated * int64(up(c.Inter)) * int64(f.size)},
 		{&f.cos, "rotations", int64(len(cos)) * 4},
 		{&f.sin, "rotations", int64(len(sin)) * 4},
 		{&f.ids, "token ids", rows * 4},
@@ -220,6 +243,17 @@ func (f *forward) prepare() error {
 			return err
 		}
 	}
+	for _, l := range []struct {
+		in   *input
+		rows int
+		ld   int
+	}{{&f.normed, f.rows, up(c.Hidden)}, {&f.heads, f.rows, up(q)}, {&f.gated, piece, up(c.Inter)}} {
+		var err error
+		l.in.ld = l.ld
+		if l.in.tensor, err = f.describe(&f.mem, l.in.data, l.rows, l.ld); err != nil {
+			return err
+		}
+	}
 	if f.int8 != nil {
 		if err := f.int8.take(f); err != nil {
 			return err
@@ -227,7 +261,7 @@ func (f *forward) prepare() error {
 	}
 	// Heads narrower than a multiple of eight leave columns that only zeros
 	// may stand in.
-	if err := doing("clearing the heads' outputs", f.clear(f.heads, rows*int64(up(q))*int64(f.size))); err != nil {
+	if err := doing("clearing the heads' outputs", f.clear(f.heads.data, rows*int64(up(q))*int64(f.size))); err != nil {
 		return err
 	}
 	var err error
@@ -270,30 +304,57 @@ func (f *forward) prepare() error {
 	if err := f.upload("pieces of attention", f.pieces, linalg.Bytes(pieces)); err != nil {
 		return err
 	}
-	return f.embed(table)
+	f.coming = f.blocks[0].bring(f, 0)
+	begin := time.Now()
+	err = f.embed(table)
+	f.stages["embeddings"] = time.Since(begin).Seconds()
+	return err
+}
+
+// onHopper reports whether the kernels of hopper.cu make the products.
+func (f *forward) onHopper() bool { return f.hopper > 0 && f.size == 2 }
+
+// turnsOnHopper reports whether the product for attention ends with the rotation:
+// heads have one of the widths that hopper.cu knows.
+func (f *forward) turnsOnHopper() bool {
+	return f.onHopper() && f.wide == f.config.HeadDim
+}
+
+// describe puts the words for hopper.cu of a matrix on the card.
+func (f *forward) describe(mem *buffers, data address, rows, ld int) (address, error) {
+	if !f.onHopper() {
+		return 0, nil
+	}
+	words, err := f.tensor(data, rows, ld)
+	if err != nil {
+		return 0, doing("describing a matrix to the card", err)
+	}
+	p, err := mem.take(f, "the words of a matrix", int64(len(words)))
+	if err != nil {
+		return 0, err
+	}
+	return p, f.upload("the words of a matrix", p, words)
 }
 
 // embed sets the states to rows of the embedding table. Only the rows that are
 // there go to the card.
 func (f *forward) embed(table llm.Weight) error {
-	size := len(table.Data) / f.config.Vocab // bytes of a row
-	place := make([]int32, f.config.Vocab)   // of an id among those that are there, from 1
-	var rows []byte
+	place := make([]int32, f.config.Vocab) // of an id among those that are there, from 1
+	var found []int32
 	ids := make([][]int32, len(f.batches))
-	found := int32(0)
 	for k, b := range f.batches {
 		ids[k] = make([]int32, 0, b.tokens)
 		for _, i := range b.seqs {
 			for _, id := range f.pass.Sequences[i].IDs {
 				if place[id] == 0 {
-					found++
-					place[id] = found
-					rows = append(rows, table.Data[int(id)*size:][:size]...)
+					found = append(found, id)
+					place[id] = int32(len(found))
 				}
 				ids[k] = append(ids[k], place[id]-1)
 			}
 		}
 	}
+	rows := rowsOf(table.Data, len(table.Data)/f.config.Vocab, found)
 	var mem buffers
 	defer func() {
 		f.wait(work) //nolint:errcheck // what failed was told before
@@ -319,6 +380,23 @@ func (f *forward) embed(table llm.Weight) error {
 		}
 	}
 	return f.sync("embedding tokens")
+}
+
+// rowsOf gathers rows of a table in a file, by several threads: most of the time
+// goes to the file's pages.
+func rowsOf(table []byte, size int, which []int32) []byte {
+	rows := make([]byte, len(which)*size)
+	var all sync.WaitGroup
+	const part = 256
+	for from := 0; from < len(which); from += part {
+		all.Go(func() {
+			for i, id := range which[from:min(from+part, len(which))] {
+				copy(rows[(from+i)*size:], table[int(id)*size:][:size])
+			}
+		})
+	}
+	all.Wait()
+	return rows
 }
 
 // of is where a batch's states lie on the card.
@@ -367,26 +445,22 @@ func (f *forward) run() error {
 	if last < 0 {
 		return nil
 	}
-	bring := func(block int) <-chan error { return f.blocks[block%2].bring(f, block) }
-	coming := bring(0)
 	for layer := 0; layer <= last; layer++ {
 		w := f.blocks[layer%2]
 		begin := time.Now()
-		err := <-coming
+		err := <-f.coming
+		f.coming = nil
 		f.stages["waiting for weights"] += time.Since(begin).Seconds()
 		if err != nil {
 			return err
 		}
 		if layer < last {
-			coming = bring(layer + 1)
+			f.coming = f.blocks[(layer+1)%2].bring(f, layer+1)
 		}
 		if err = w.unpack(f); err == nil {
 			err = f.layer(layer, w)
 		}
 		if err != nil {
-			if layer < last {
-				<-coming // it uses memory that is about to be freed
-			}
 			return err
 		}
 	}
@@ -440,7 +514,6 @@ func (f *forward) block(b *batch, w *weights, x address) error {
 	q, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
 	eps := float32(c.Eps)
 	const f32 = 4
-	row := place
 	var err error
 	do := func(name string, gridX, gridY, threads, shared int, args ...any) {
 		if err == nil {
@@ -449,24 +522,29 @@ func (f *forward) block(b *batch, w *weights, x address) error {
 	}
 	for at := 0; at < b.tokens; at += piece {
 		rows := min(piece, b.tokens-at)
-		do("rms_norm_"+n, rows, 1, 256, 0, f.normed, row(x, at, c.Hidden, f32), w.attnNorm, c.Hidden, up(c.Hidden), eps)
-		f.multiply(&err, f.qkv, f.normed, w.qkv, rows, 0, up(c.Hidden))
+		do("rms_norm_"+n, (rows+7)/8, 1, 256, 0, f.normed.data, place(x, at, c.Hidden, f32), w.attnNorm, rows, c.Hidden, up(c.Hidden), eps)
 		heads := (c.Heads + 2*c.KVHeads) * f.wide
-		do("rotate_"+n, rows, 1, 256, 0, row(f.turned, at, heads, f.size), f.qkv, w.qkv.bias, w.qNorm, w.kNorm,
-			row(f.positions, b.at+at, 1, 4), f.cos, f.sin, c.Heads, c.KVHeads, c.HeadDim, f.wide, q+2*kv, eps)
+		turned, positions := place(f.turned, at, heads, f.size), place(f.positions, b.at+at, 1, 4)
+		if f.turnsOnHopper() {
+			do("turned_product_"+n, f.hopper, 1, kernels.HopperThreads, kernels.HopperShared, turned, f.normed.tensor, w.qkv.tensor,
+				w.qkv.bias, w.qNorm, w.kNorm, positions, f.cos, f.sin, rows, up(c.Hidden), c.Heads, c.KVHeads, c.HeadDim, eps)
+			continue
+		}
+		f.multiply(&err, f.qkv, f.normed, 0, w.qkv, rows, 0)
+		do("rotate_"+n, rows, 1, 256, 0, turned, f.qkv, w.qkv.bias, w.qNorm, w.kNorm,
+			positions, f.cos, f.sin, c.Heads, c.KVHeads, c.HeadDim, f.wide, q+2*kv, eps)
 	}
 	f.attention(&err, b)
 	for at := 0; at < b.tokens; at += piece {
 		rows := min(piece, b.tokens-at)
-		here := row(x, at, c.Hidden, f32)
-		f.multiply(&err, here, row(f.heads, at, up(q), f.size), w.out, rows, 1, up(q))
+		here := place(x, at, c.Hidden, f32)
+		f.multiply(&err, here, f.heads, at, w.out, rows, 1)
 		if w.out.bias != 0 {
 			do("add_bias", rows, 1, 256, 0, here, w.out.bias, c.Hidden)
 		}
-		do("rms_norm_"+n, rows, 1, 256, 0, f.normed, here, w.mlpNorm, c.Hidden, up(c.Hidden), eps)
-		f.multiply(&err, f.broad, f.normed, w.gateUp, rows, 0, up(c.Hidden))
-		do("swiglu_"+n, rows, (c.Inter+2047)/2048, 256, 0, f.gated, f.broad, w.gateUp.bias, c.Inter, up(c.Inter))
-		f.multiply(&err, here, f.gated, w.down, rows, 1, up(c.Inter))
+		do("rms_norm_"+n, (rows+7)/8, 1, 256, 0, f.normed.data, here, w.mlpNorm, rows, c.Hidden, up(c.Hidden), eps)
+		f.gate(&err, f.gated.data, f.broad, f.normed, w.gateUp, rows)
+		f.multiply(&err, here, f.gated, 0, w.down, rows, 1)
 		if w.down.bias != 0 {
 			do("add_bias", rows, 1, 256, 0, here, w.down.bias, c.Hidden)
 		}
@@ -481,26 +559,50 @@ func (f *forward) attention(err *error, b *batch) {
 	}
 	c := f.config
 	name, shared := kernels.Attention(f.number, f.wide)
-	*err = f.launch(name, b.pieces, c.Heads, 128, shared, f.heads, f.turned, place(f.pieces, b.piecesAt, 3, 4),
+	*err = f.launch(name, b.pieces, c.Heads, 128, shared, f.heads.data, f.turned, place(f.pieces, b.piecesAt, 3, 4),
 		c.Heads, c.KVHeads, c.HeadDim, up(c.Heads*c.HeadDim), float32(1/math.Sqrt(float64(c.HeadDim))))
 }
 
-// multiply sets to = x·Wᵀ + beta·to, without the bias, unless *err is set.
-func (f *forward) multiply(err *error, to, x address, l layer, rows int, beta float32, ld int) {
+// multiply sets to = x·Wᵀ + beta·to, with x from its row at on and without the bias,
+// unless *err is set.
+func (f *forward) multiply(err *error, to address, x input, at int, l layer, rows int, beta float32) {
 	if *err != nil {
 		return
 	}
+	from := x.data + address(int64(at)*int64(x.ld)*int64(f.size))
 	done := false
 	*err = f.timed(fmt.Sprintf("product %d", l.out), func() (err error) {
-		done, err = f.driver.product(to, x, l.data, piece, l.out, l.in, ld, up(l.in), l.out, f.number, beta)
+		done, err = f.driver.product(to, from, l.data, piece, l.out, l.in, x.ld, up(l.in), l.out, f.number, beta)
 		return doing("a product", err)
 	})
 	if *err != nil || done {
 		return
 	}
+	if f.onHopper() {
+		*err = f.launch("product_"+f.number, f.hopper, 1, kernels.HopperThreads, kernels.HopperShared,
+			to, x.tensor, l.tensor, rows, l.out, up(l.in), at, l.out, beta)
+		return
+	}
 	name, tall, broad, shared := kernels.Gemm(f.number, f.shared)
 	*err = f.launch(name, (rows+tall-1)/tall, (l.out+broad-1)/broad, 256, shared,
-		to, x, l.data, rows, l.out, up(l.in), ld, up(l.in), l.out, beta)
+		to, from, l.data, rows, l.out, up(l.in), x.ld, up(l.in), l.out, beta)
+}
+
+// gate sets to = silu(x·Gᵀ)·(x·Uᵀ), with G and U stacked in l and biases, unless
+// *err is set. It may need broad, for float32 numbers of twice the size.
+func (f *forward) gate(err *error, to, broad address, x input, l layer, rows int) {
+	inter := l.out / 2
+	if !f.onHopper() {
+		f.multiply(err, broad, x, 0, l, rows, 0)
+	}
+	switch {
+	case *err != nil:
+	case f.onHopper():
+		*err = f.launch("gated_product_"+f.number, f.hopper, 1, kernels.HopperThreads, kernels.HopperShared,
+			to, x.tensor, l.tensor, l.bias, rows, inter, up(l.in), 0, up(inter))
+	default:
+		*err = f.launch("swiglu_"+f.number, rows, (inter+2047)/2048, 256, 0, to, broad, l.bias, inter, up(inter))
+	}
 }
 
 // show hands out the states, or their means, of the sequences that want this

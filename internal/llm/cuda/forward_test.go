@@ -2,6 +2,7 @@ package cuda
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -27,11 +28,18 @@ type late struct {
 	fail int   // the start of a kernel that fails, from 1; 0: none
 
 	mu     sync.Mutex
-	queues [2][]func() error
+	queues [2][]task
 	taken  map[address]int64
 	sum    int64
 	pins   []pinned
 	starts map[string]int
+}
+
+// task is what a card is to do later; to is the memory that it writes from the host,
+// if it does no more than that.
+type task struct {
+	do func() error
+	to address
 }
 
 func newLate(t *testing.T, card *kerneltest.Card) *late {
@@ -60,8 +68,10 @@ func (d *late) give(p address) {
 		d.t.Errorf("memory is given back that was not taken")
 		return
 	}
-	if len(d.queues[work])+len(d.queues[copies]) > 0 {
-		d.t.Errorf("memory is given back while the card has work to do")
+	for _, later := range slices.Concat(d.queues[work], d.queues[copies]) {
+		if later.to == 0 || later.to >= p && later.to < p+address(bytes) {
+			d.t.Errorf("memory is given back while the card has work to do with it")
+		}
 	}
 	delete(d.taken, p)
 	d.sum -= bytes
@@ -102,10 +112,10 @@ func (d *late) isPinned(data []byte) bool {
 
 func (d *late) attach() error { return nil }
 
-func (d *late) later(on stream, do func() error) error {
+func (d *late) later(on stream, to address, do func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.queues[on] = append(d.queues[on], do)
+	d.queues[on] = append(d.queues[on], task{do, to})
 	return nil
 }
 
@@ -114,8 +124,8 @@ func (d *late) wait(on stream) error {
 	queue := d.queues[on]
 	d.queues[on] = nil
 	d.mu.Unlock()
-	for _, do := range queue {
-		if err := do(); err != nil {
+	for _, later := range queue {
+		if err := later.do(); err != nil {
 			return err
 		}
 	}
@@ -123,11 +133,11 @@ func (d *late) wait(on stream) error {
 }
 
 func (d *late) clear(to address, bytes int64) error {
-	return d.later(work, func() error { return d.card.Write(uint64(to), make([]byte, bytes)) })
+	return d.later(work, 0, func() error { return d.card.Write(uint64(to), make([]byte, bytes)) })
 }
 
 func (d *late) move(to, from address, bytes int64) error {
-	return d.later(work, func() error {
+	return d.later(work, 0, func() error {
 		data := make([]byte, bytes)
 		if err := d.card.Read(uint64(from), data); err != nil {
 			return err
@@ -142,14 +152,14 @@ func (d *late) send(to address, from []byte, on stream) error {
 		from = slices.Clone(from) // the driver has taken it
 	}
 	d.mu.Unlock()
-	return d.later(on, func() error { return d.card.Write(uint64(to), from) })
+	return d.later(on, to, func() error { return d.card.Write(uint64(to), from) })
 }
 
 func (d *late) fetch(to pinned, from address) error {
 	if !d.isPinned(to) {
 		d.t.Error("the card writes to memory that is not page-locked")
 	}
-	return d.later(work, func() error { return d.card.Read(uint64(from), to) })
+	return d.later(work, 0, func() error { return d.card.Read(uint64(from), to) })
 }
 
 func (d *late) read(to []byte, from address) error {
@@ -170,11 +180,19 @@ func (d *late) start(kernel string, gridX, gridY, threads, shared int, cells []u
 	if n == d.fail {
 		return errors.New("the card is lost")
 	}
-	return d.later(work, func() error { return d.card.Launch(kernel, gridX, gridY, threads, shared, cells) })
+	return d.later(work, 0, func() error { return d.card.Launch(kernel, gridX, gridY, threads, shared, cells) })
 }
 
 func (d *late) product(c, a, b address, m, n, k, lda, ldb, ldc int, number string, beta float32) (bool, error) {
 	return false, nil
+}
+
+func (d *late) tensor(data address, rows, ld int) ([]byte, error) {
+	words := make([]byte, 128) // as kernels/emulate/hopper.h has them
+	for i, v := range []uint64{uint64(data), uint64(rows), uint64(ld), uint64(ld)} {
+		binary.LittleEndian.PutUint64(words[8*i:], v)
+	}
+	return words, nil
 }
 
 // clean fails if a pass has left something behind.
@@ -278,10 +296,16 @@ func TestForward(t *testing.T) {
 		}
 	})
 	for _, model := range []string{"qwen2", "llama"} {
-		for precision, tolerance := range map[llm.Precision]float64{llm.F32: 1e-5, llm.BF16: 1.5e-2, llm.F16: 2e-3, llm.Int8: 1e-2} {
-			t.Run(fmt.Sprintf("%s %s", model, precision), func(t *testing.T) {
+		for _, c := range []struct {
+			precision llm.Precision
+			hopper    int
+			tolerance float64
+		}{{llm.F32, 0, 1e-5}, {llm.F32, 2, 1e-5}, {llm.BF16, 0, 1.5e-2}, {llm.BF16, 4, 1.5e-2}, {llm.F16, 0, 2e-3}, {llm.F16, 2, 2e-3}, {llm.Int8, 2, 1e-2}} {
+			precision, tolerance := c.precision, c.tolerance
+			t.Run(fmt.Sprintf("%s %s hopper=%d", model, precision, c.hopper), func(t *testing.T) {
 				dir := t.TempDir()
-				if err := (llmtest.Checkpoint{ModelType: model, Seed: 3, Outliers: precision == llm.Int8}).Write(dir); err != nil {
+				dim := map[string]int{"qwen2": 64}[model] // as hopper.cu takes them, or not
+				if err := (llmtest.Checkpoint{ModelType: model, Seed: 3, HeadDim: dim, Outliers: precision == llm.Int8}).Write(dir); err != nil {
 					t.Fatal(err)
 				}
 				ckpt, err := llm.Open(dir)
@@ -295,7 +319,7 @@ func TestForward(t *testing.T) {
 					t.Fatal(err)
 				}
 				d := newLate(t, card)
-				e := &engine{driver: d, shared: 100 << 10}
+				e := &engine{driver: d, shared: 100 << 10, hopper: c.hopper}
 				pass.Device = cardOf{e}
 				last, total := -1, 0
 				pass.Progress = func(done, of int) {
@@ -311,6 +335,12 @@ func TestForward(t *testing.T) {
 				d.clean(t)
 				if last != total || total == 0 {
 					t.Errorf("the pass ends at %d of %d", last, total)
+				}
+				for kernel, want := range map[string]bool{"gated_product_": true, "turned_product_": dim == 64, "product_": true} {
+					used := d.starts[kernel+"bf16"] + d.starts[kernel+"f16"]
+					if want = want && c.hopper > 0 && (precision == llm.BF16 || precision == llm.F16); (used > 0) != want {
+						t.Errorf("kernels %s of hopper.cu were started %d times", kernel, used)
+					}
 				}
 				if worst := away(t, got, want); worst > tolerance || worst == 0 && precision != llm.F32 {
 					t.Errorf("the card is %.2g away from the processor, want at most %.2g", worst, tolerance)

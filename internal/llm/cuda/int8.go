@@ -72,8 +72,8 @@ func (f *forward) blockInt8(b *batch, w *weights, x address) error {
 		}
 	}
 	norm := func(weight address) {
-		do("rms_norm_float", b.tokens, 1, 256, f.normed, x, weight, c.Hidden, up(c.Hidden), eps)
-		f.quantise(&err, b, f.normed, c.Hidden)
+		do("rms_norm_float", (b.tokens+7)/8, 1, 256, f.normed.data, x, weight, b.tokens, c.Hidden, up(c.Hidden), eps)
+		f.quantise(&err, b, f.normed.data, c.Hidden)
 	}
 	add := func(l layer, from address) { // x += l(from)
 		f.quantise(&err, b, from, l.in)
@@ -85,19 +85,19 @@ func (f *forward) blockInt8(b *batch, w *weights, x address) error {
 
 	norm(w.attnNorm)
 	pieces(func(at, rows int) {
-		f.multiplyInt8(&err, f.qkv, f.normed, w.qkv, b, at, rows, 0)
+		f.multiplyInt8(&err, f.qkv, f.normed.data, w.qkv, b, at, rows, 0)
 		do("rotate_float", rows, 1, 256, place(f.turned, at, heads, 4), f.qkv, w.qkv.bias, w.qNorm, w.kNorm,
 			place(f.positions, b.at+at, 1, 4), f.cos, f.sin, c.Heads, c.KVHeads, c.HeadDim, f.wide, q+2*kv, eps)
 	})
 	f.attention(&err, b)
-	add(w.out, f.heads)
+	add(w.out, f.heads.data)
 
 	norm(w.mlpNorm)
 	pieces(func(at, rows int) {
-		f.multiplyInt8(&err, f.broad, f.normed, w.gateUp, b, at, rows, 0)
-		do("swiglu_float", rows, (c.Inter+2047)/2048, 256, place(f.gated, at, up(c.Inter), 4), f.broad, w.gateUp.bias, c.Inter, up(c.Inter))
+		f.multiplyInt8(&err, f.broad, f.normed.data, w.gateUp, b, at, rows, 0)
+		do("swiglu_float", rows, (c.Inter+2047)/2048, 256, place(f.gated.data, at, up(c.Inter), 4), f.broad, w.gateUp.bias, c.Inter, up(c.Inter))
 	})
-	add(w.down, f.gated)
+	add(w.down, f.gated.data)
 	return err
 }
 

@@ -15,6 +15,7 @@ type layer struct {
 	out, in int
 	data    address
 	scales  address // f32 [out], of weights in int8
+	tensor  address // data in words for hopper.cu, where that is used
 	bias    address // f32 [out], 0 without
 }
 
@@ -51,6 +52,9 @@ func newWeights(f *forward) (*weights, error) {
 	linear := func(out, in int, bias bool) layer {
 		l := layer{out: out, in: in}
 		l.data = take(&err, "the weights of a block", int64(out)*f.weightRow(in))
+		if err == nil {
+			l.tensor, err = f.describe(&w.mem, l.data, out, up(in))
+		}
 		if f.int8 != nil {
 			l.scales = take(&err, "the scales of weights", 4*int64(out))
 		}

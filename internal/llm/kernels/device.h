@@ -64,6 +64,13 @@ __device__ __forceinline__ void multiply(pair8, int c[4], const unsigned a[4], u
 
 __device__ __forceinline__ float exchange(float v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 
+// power_of_two is 2^v, right to two units in the last place of a float.
+__device__ __forceinline__ float power_of_two(float v) {
+    float r;
+    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(r) : "f"(v));
+    return r;
+}
+
 __device__ __forceinline__ float to_float(float v) { return v; }
 __device__ __forceinline__ float to_float(bf16 v) { return __bfloat162float(v); }
 __device__ __forceinline__ float to_float(f16 v) { return __half2float(v); }
@@ -91,16 +98,4 @@ template <typename T> __device__ __forceinline__ unsigned pack(float low, float 
 __device__ __forceinline__ float warp_sum(float v) {
     for (int mask = 16; mask > 0; mask >>= 1) v += exchange(v, mask);
     return v;
-}
-
-// block_sum is the sum of v over the block, the same for all threads. The
-// block has at most 32 warps, all whole. partial has room for 32 numbers.
-__device__ __forceinline__ float block_sum(float v, float *partial) {
-    v = warp_sum(v);
-    __syncthreads();
-    if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = v;
-    __syncthreads();
-    float total = 0;
-    for (int w = 0; w < (int)blockDim.x / 32; w++) total += partial[w];
-    return total;
 }

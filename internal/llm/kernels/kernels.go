@@ -1,28 +1,57 @@
 // Package kernels holds the CUDA kernels of the forward pass: their sources and
 // the PTX that nvcc makes of them, for cards of compute capability 8.0 and
-// newer.
+// newer, and faster products for capability 9.0 (Hopper) alone.
 package kernels
 
 //go:generate nvcc -arch=compute_80 -ptx -o kernels.ptx kernels.cu
+//go:generate nvcc -arch=compute_90 -ptx -o hopper.ptx hopper.cu
 
 import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
 	"fmt"
+	"strings"
 )
 
 //go:embed kernels.ptx
 var ptx string
 
+//go:embed hopper.ptx
+var hopper string
+
 // PTX is the module, as text.
 func PTX() string { return ptx }
 
+// HopperPTX is the module of hopper.cu, as text. Its tensor cores' instructions are
+// those of the target sm_90a, which the CUDA 11.8 that it is made with does not know
+// by name, but hands on.
+func HopperPTX() string {
+	lines := strings.Split(hopper, "\n")
+	for i, l := range lines {
+		switch {
+		case strings.HasPrefix(l, ".version "):
+			lines[i] = ".version 8.0"
+		case strings.HasPrefix(l, ".target "):
+			lines[i] = ".target sm_90a"
+			return strings.Join(lines, "\n")
+		}
+	}
+	return hopper
+}
+
 // Version names the kernels by their content.
 func Version() string {
-	sum := sha256.Sum256([]byte(ptx))
+	sum := sha256.Sum256([]byte(ptx + hopper))
 	return hex.EncodeToString(sum[:6])
 }
+
+// Hopper is how the kernels of hopper.cu are started: how many threads a block has,
+// and the shared memory that it takes. The number of blocks is even.
+const (
+	HopperThreads = 384
+	HopperShared  = 1024 + 4*3*128*64*2 + 2*4*8
+)
 
 // Gemm returns the kernel for products of numbers of that kind, on a card that
 // lets a block have so many bytes of shared memory; the part of the result that
@@ -57,5 +86,5 @@ func Attention(number string, wide int) (name string, shared int) {
 	if wide > 128 {
 		keys = 32
 	}
-	return name, (64 + 2*2*keys) * (wide + 8) * 2
+	return name, 2 * max(2*keys, 64) * (wide + 8) * 2
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -157,7 +158,7 @@ func TestRows(t *testing.T) {
 			ld := up(hidden)
 			x, weight := normal(5, tokens*hidden), normal(6, hidden)
 			out := c.take(tokens * ld * f.size)
-			c.launch("rms_norm_"+f.name, tokens, 1, 256, 0, out, c.put(x), c.put(weight), hidden, ld, float32(eps))
+			c.launch("rms_norm_"+f.name, (tokens+1)/2, 1, 64, 0, out, c.put(x), c.put(weight), tokens, hidden, ld, float32(eps))
 			want := make([]float64, tokens*ld)
 			for i := range tokens {
 				sum := 0.0
@@ -325,22 +326,51 @@ func TestPTX(t *testing.T) {
 	if err != nil {
 		t.Skip("there is no nvcc")
 	}
-	out := filepath.Join(t.TempDir(), "kernels.ptx")
-	if msg, err := exec.Command(nvcc, "-arch=compute_80", "-ptx", "-o", out, "kernels.cu").CombinedOutput(); err != nil {
-		t.Fatalf("nvcc: %v\n%s", err, msg)
+	for _, module := range []struct{ source, target, ptx string }{
+		{"kernels.cu", "compute_80", ptx},
+		{"hopper.cu", "compute_90", hopper},
+	} {
+		out := filepath.Join(t.TempDir(), "made.ptx")
+		if msg, err := exec.Command(nvcc, "-arch="+module.target, "-ptx", "-o", out, module.source).CombinedOutput(); err != nil {
+			t.Fatalf("nvcc: %v\n%s", err, msg)
+		}
+		made, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compiler := func(ptx []byte) []byte { // the line that names it
+			i := bytes.Index(ptx, []byte("Cuda compilation tools"))
+			return ptx[max(i, 0):][:bytes.IndexByte(ptx[max(i, 0):], '\n')]
+		}
+		if want := []byte(module.ptx); !bytes.Equal(compiler(made), compiler(want)) {
+			t.Skipf("another compiler made the PTX: %s, here %s", compiler(want), compiler(made))
+		} else if !bytes.Equal(made, want) {
+			t.Errorf("%s is not what the repository's PTX was made of: run go generate", module.source)
+		}
 	}
-	made, err := os.ReadFile(out)
+}
+
+// The module for Hopper asks for the target that has its instructions.
+func TestHopperPTX(t *testing.T) {
+	text := HopperPTX()
+	for _, want := range []string{"\n.version 8.0\n", "\n.target sm_90a\n", "wgmma.mma_async", ".visible .entry gated_product_bf16("} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the module lacks %q", want)
+		}
+	}
+	assembler, err := exec.LookPath("ptxas")
 	if err != nil {
+		t.Skip("there is no ptxas")
+	}
+	if help, _ := exec.Command(assembler, "--help").Output(); !bytes.Contains(help, []byte("sm_90a")) {
+		t.Skip("the assembler here does not know the target")
+	}
+	in := filepath.Join(t.TempDir(), "hopper.ptx")
+	if err := os.WriteFile(in, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	line := func(ptx []byte) []byte { // that names the compiler
-		i := bytes.Index(ptx, []byte("Cuda compilation tools"))
-		return ptx[max(i, 0):][:bytes.IndexByte(ptx[max(i, 0):], '\n')]
-	}
-	if !bytes.Equal(line(made), line([]byte(PTX()))) {
-		t.Skipf("another compiler made the PTX: %s, here %s", line([]byte(PTX())), line(made))
-	}
-	if !bytes.Equal(made, []byte(PTX())) {
-		t.Error("kernels.ptx is not what nvcc makes of the sources: run go generate")
+	out, err := exec.Command(assembler, "-v", "-arch=sm_90a", "-o", os.DevNull, in).CombinedOutput()
+	if err != nil || bytes.Contains(out, []byte("serialized")) || bytes.Count(out, []byte(" 0 bytes spill stores")) != 6 {
+		t.Errorf("ptxas: %v\n%s", err, out)
 	}
 }

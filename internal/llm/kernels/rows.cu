@@ -23,105 +23,124 @@ __device__ void embed(float *x, const From *table, const int *ids, int hidden) {
     for (int i = threadIdx.x; i < hidden; i += blockDim.x) to[i] = to_float(from[i]);
 }
 
-// Four numbers at once.
-template <typename To> __device__ __forceinline__ void store4(To *to, float a, float b, float c, float d) {
-    uint2 v = {pack<To>(a, b), pack<To>(c, d)};
-    *(uint2 *)to = v;
-}
-template <> __device__ __forceinline__ void store4(float *to, float a, float b, float c, float d) {
-    float4 v = {a, b, c, d};
-    *(float4 *)to = v;
-}
-__device__ __forceinline__ float4 load4(const float *from) { return *(const float4 *)from; }
+// Several is W numbers that are read or written at once; they lie at a multiple of
+// their size.
+template <typename T, int W> struct alignas(sizeof(T) * W) Several {
+    T v[W];
+    static __device__ __forceinline__ Several at(const T *p) { return *(const Several *)p; }
+    __device__ __forceinline__ void to(T *p) const { *(Several *)p = *this; }
+};
 
-// RMSNorm (arXiv 1910.07467) of each row of x [tokens, hidden], times weight.
-template <typename To>
-__device__ void rms_norm(To *out, const float *x, const float *weight, int hidden, int ld, float eps) {
-    __shared__ float partial[32];
-    const float *from = x + (long long)blockIdx.x * hidden;
-    To *to = out + (long long)blockIdx.x * ld;
+// RMSNorm (arXiv 1910.07467) of each row of x [tokens, hidden], times weight, by a
+// warp.
+template <int W, typename To>
+__device__ void rms_norm(To *out, const float *x, const float *weight, int tokens, int hidden, int ld, float eps) {
+    int token = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (token >= tokens) return; // all of the warp
+    const float *from = x + (long long)token * hidden;
+    To *to = out + (long long)token * ld;
     float sum = 0;
-    if (hidden % 4 == 0) {
-        for (int i = threadIdx.x * 4; i < hidden; i += blockDim.x * 4) {
-            float4 v = load4(from + i);
-            sum += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
-        }
-        float scale = 1.0f / sqrtf(block_sum(sum, partial) / hidden + eps);
-        for (int i = threadIdx.x * 4; i < hidden; i += blockDim.x * 4) {
-            float4 v = load4(from + i), w = load4(weight + i);
-            store4(to + i, v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w);
-        }
-        for (int i = hidden + threadIdx.x; i < ld; i += blockDim.x) from_float(to[i], 0.0f);
-        return;
+#pragma unroll 4
+    for (int i = lane * W; i < hidden; i += 32 * W) {
+        auto v = Several<float, W>::at(from + i);
+        for (int e = 0; e < W; e++) sum += v.v[e] * v.v[e];
     }
-    for (int i = threadIdx.x; i < hidden; i += blockDim.x) sum += from[i] * from[i];
-    float scale = 1.0f / sqrtf(block_sum(sum, partial) / hidden + eps);
-    for (int i = threadIdx.x; i < ld; i += blockDim.x) from_float(to[i], i < hidden ? from[i] * scale * weight[i] : 0.0f);
+    float scale = 1.0f / sqrtf(warp_sum(sum) / hidden + eps);
+#pragma unroll 4
+    for (int i = lane * W; i < hidden; i += 32 * W) {
+        auto v = Several<float, W>::at(from + i), w = Several<float, W>::at(weight + i);
+        Several<To, W> y;
+        for (int e = 0; e < W; e++) from_float(y.v[e], v.v[e] * scale * w.v[e]);
+        y.to(to + i);
+    }
+    for (int i = hidden + lane; i < ld; i += 32) from_float(to[i], 0.0f);
 }
 
 // Bias, norm of each head's query and key where there is one, and rotation by
 // position (arXiv 2104.09864) of qkv [tokens, (heads + 2 kv) * dim], written
-// with heads of wide numbers, zero from dim on. One warp takes a head at a time.
-template <typename To>
+// with heads of wide numbers, zero from dim on. There are at most 1024 heads.
+template <int W, typename To>
 __device__ void rotate(To *out, const float *qkv, const float *bias, const float *q_norm, const float *k_norm,
                        const int *positions, const float *cosines, const float *sines,
                        int heads, int kv, int dim, int wide, int ld, float eps) {
-    int token = blockIdx.x, lane = threadIdx.x % 32, half = dim / 2;
+    typedef Several<float, W> Floats;
+    __shared__ float scales[1024]; // by which a norm multiplies a head
+    int token = blockIdx.x, half = dim / 2, all = heads + 2 * kv;
     const float *cosine = cosines + (long long)positions[token] * half;
     const float *sine = sines + (long long)positions[token] * half;
-    for (int h = threadIdx.x / 32; h < heads + 2 * kv; h += blockDim.x / 32) {
-        const float *from = qkv + (long long)token * ld + h * dim;
-        To *to = out + ((long long)token * (heads + 2 * kv) + h) * wide;
-        const float *b = bias ? bias + h * dim : nullptr;
-        const float *weight = h < heads ? q_norm : h < heads + kv ? k_norm : nullptr;
-        float scale = 1;
-        if (weight) { // the same for the whole warp
+    const float *from = qkv + (long long)token * ld;
+    To *to = out + (long long)token * all * wide;
+    auto biased = [&](int i) {
+        Floats v = Floats::at(from + i);
+        if (bias) {
+            Floats w = Floats::at(bias + i);
+            for (int e = 0; e < W; e++) v.v[e] += w.v[e];
+        }
+        return v;
+    };
+    auto norm = [&](int h) { return h < heads ? q_norm : h < heads + kv ? k_norm : nullptr; };
+    if (q_norm || k_norm) { // a warp sums a head
+        for (int h = threadIdx.x / 32; h < heads + kv; h += blockDim.x / 32) {
             float sum = 0;
-            for (int j = lane; j < dim; j += 32) {
-                float v = from[j] + (b ? b[j] : 0.0f);
-                sum += v * v;
+            for (int j = threadIdx.x % 32 * W; j < dim; j += 32 * W) {
+                Floats v = biased(h * dim + j);
+                for (int e = 0; e < W; e++) sum += v.v[e] * v.v[e];
             }
-            scale = 1.0f / sqrtf(warp_sum(sum) / dim + eps);
+            sum = warp_sum(sum);
+            if (threadIdx.x % 32 == 0) scales[h] = 1.0f / sqrtf(sum / dim + eps);
         }
-        for (int j = lane; j < half; j += 32) {
-            float x = from[j] + (b ? b[j] : 0.0f), y = from[j + half] + (b ? b[j + half] : 0.0f);
-            if (weight) {
-                x = x * scale * weight[j];
-                y = y * scale * weight[j + half];
-            }
-            if (h < heads + kv) {
-                float c = cosine[j], s = sine[j], turned = x * c - y * s;
-                y = y * c + x * s;
-                x = turned;
-            }
-            from_float(to[j], x);
-            from_float(to[j + half], y);
-        }
-        for (int j = dim + lane; j < wide; j += 32) from_float(to[j], 0.0f);
+        __syncthreads();
     }
+    for (int i = threadIdx.x; i < all * (half / W); i += blockDim.x) {
+        int h = i / (half / W), j = i % (half / W) * W;
+        Floats x = biased(h * dim + j), y = biased(h * dim + j + half);
+        if (norm(h)) {
+            Floats v = Floats::at(norm(h) + j), w = Floats::at(norm(h) + j + half);
+            for (int e = 0; e < W; e++) {
+                x.v[e] = x.v[e] * scales[h] * v.v[e];
+                y.v[e] = y.v[e] * scales[h] * w.v[e];
+            }
+        }
+        if (h < heads + kv) {
+            Floats c = Floats::at(cosine + j), s = Floats::at(sine + j);
+            for (int e = 0; e < W; e++) {
+                float turned = x.v[e] * c.v[e] - y.v[e] * s.v[e];
+                y.v[e] = y.v[e] * c.v[e] + x.v[e] * s.v[e];
+                x.v[e] = turned;
+            }
+        }
+        Several<To, W> low, high;
+        for (int e = 0; e < W; e++) {
+            from_float(low.v[e], x.v[e]);
+            from_float(high.v[e], y.v[e]);
+        }
+        low.to(to + h * wide + j);
+        high.to(to + h * wide + j + half);
+    }
+    for (int i = threadIdx.x; i < all * (wide - dim); i += blockDim.x)
+        from_float(to[i / (wide - dim) * wide + dim + i % (wide - dim)], 0.0f);
 }
 
 __device__ __forceinline__ float silu_times(float gate, float up) { return gate / (1.0f + expf(-gate)) * up; }
 
 // SwiGLU (arXiv 2002.05202): silu(gate) * up of wide [tokens, 2 inter].
-template <typename To>
+template <int W, typename To>
 __device__ void swiglu(To *out, const float *wide, const float *bias, int inter, int ld) {
+    typedef Several<float, W> Floats;
     const float *gate = wide + (long long)blockIdx.x * 2 * inter, *up = gate + inter;
     To *to = out + (long long)blockIdx.x * ld;
-    if (inter % 4 == 0 && !bias) {
-        for (int i = (blockIdx.y * blockDim.x + threadIdx.x) * 4; i < inter; i += gridDim.y * blockDim.x * 4) {
-            float4 g = load4(gate + i), u = load4(up + i);
-            store4(to + i, silu_times(g.x, u.x), silu_times(g.y, u.y), silu_times(g.z, u.z), silu_times(g.w, u.w));
+    for (int i = (blockIdx.y * blockDim.x + threadIdx.x) * W; i < inter; i += gridDim.y * blockDim.x * W) {
+        Floats g = Floats::at(gate + i), u = Floats::at(up + i);
+        if (bias) {
+            Floats v = Floats::at(bias + i), w = Floats::at(bias + inter + i);
+            for (int e = 0; e < W; e++) g.v[e] += v.v[e], u.v[e] += w.v[e];
         }
-        if (blockIdx.y == 0)
-            for (int i = inter + threadIdx.x; i < ld; i += blockDim.x) from_float(to[i], 0.0f);
-        return;
+        Several<To, W> y;
+        for (int e = 0; e < W; e++) from_float(y.v[e], silu_times(g.v[e], u.v[e]));
+        y.to(to + i);
     }
-    for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < ld; i += gridDim.y * blockDim.x) {
-        float y = 0;
-        if (i < inter) y = silu_times(gate[i] + (bias ? bias[i] : 0.0f), up[i] + (bias ? bias[inter + i] : 0.0f));
-        from_float(to[i], y);
-    }
+    if (blockIdx.y == 0)
+        for (int i = inter + threadIdx.x; i < ld; i += blockDim.x) from_float(to[i], 0.0f);
 }
 
 extern "C" {
@@ -162,17 +181,21 @@ CONVERT(float, bf16)
 CONVERT(float, f16)
 CONVERT(float, float)
 
+// As many numbers at once as the rows allow.
 #define ROWS(to)                                                                                              \
-    __global__ void rms_norm_##to(to *out, const float *x, const float *weight, int hidden, int ld, float eps) { \
-        rms_norm(out, x, weight, hidden, ld, eps);                                                            \
+    __global__ void rms_norm_##to(to *out, const float *x, const float *weight, int tokens, int hidden, int ld, float eps) { \
+        if (hidden % 4) rms_norm<1>(out, x, weight, tokens, hidden, ld, eps);                                 \
+        else rms_norm<4>(out, x, weight, tokens, hidden, ld, eps);                                            \
     }                                                                                                         \
     __global__ void rotate_##to(to *out, const float *qkv, const float *bias, const float *q_norm,            \
                                 const float *k_norm, const int *positions, const float *cosines,              \
                                 const float *sines, int heads, int kv, int dim, int wide, int ld, float eps) { \
-        rotate(out, qkv, bias, q_norm, k_norm, positions, cosines, sines, heads, kv, dim, wide, ld, eps);     \
+        if (dim % 8) rotate<1>(out, qkv, bias, q_norm, k_norm, positions, cosines, sines, heads, kv, dim, wide, ld, eps); \
+        else rotate<4>(out, qkv, bias, q_norm, k_norm, positions, cosines, sines, heads, kv, dim, wide, ld, eps); \
     }                                                                                                         \
     __global__ void swiglu_##to(to *out, const float *wide, const float *bias, int inter, int ld) {           \
-        swiglu(out, wide, bias, inter, ld);                                                                   \
+        if (inter % 4) swiglu<1>(out, wide, bias, inter, ld);                                                 \
+        else swiglu<4>(out, wide, bias, inter, ld);                                                           \
     }
 ROWS(bf16)
 ROWS(f16)

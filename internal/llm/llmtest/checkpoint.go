@@ -3,6 +3,7 @@ package llmtest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type Checkpoint struct {
 	Seed      int64
 	Sharded   bool // weights in two files with an index
 	Outliers  bool // one column of the norms is large, as in trained models
+	HeadDim   int  // of each head; 0: 8
 }
 
 // Write stores the checkpoint in dir as Hugging Face does, with the tokenizer of
@@ -34,6 +36,7 @@ func (c Checkpoint) Write(dir string) error {
 		return err
 	}
 	const hidden, inter, layers, vocab = 16, 24, 3, 1025
+	dim := cmp.Or(c.HeadDim, hidden/2)
 	specs := []linalg.TensorSpec{{Name: "model.embed_tokens.weight", DType: "F32", Shape: []int{vocab, hidden}}}
 	for i := range layers {
 		add := func(name string, shape ...int) {
@@ -44,13 +47,13 @@ func (c Checkpoint) Write(dir string) error {
 		for _, p := range []struct {
 			name  string
 			width int
-		}{{"q", hidden}, {"k", hidden / 2}, {"v", hidden / 2}} {
+		}{{"q", 2 * dim}, {"k", dim}, {"v", dim}} {
 			add("self_attn."+p.name+"_proj.weight", p.width, hidden)
 			if c.ModelType == "qwen2" {
 				add("self_attn."+p.name+"_proj.bias", p.width)
 			}
 		}
-		add("self_attn.o_proj.weight", hidden, hidden)
+		add("self_attn.o_proj.weight", hidden, 2*dim)
 		add("mlp.gate_proj.weight", inter, hidden)
 		add("mlp.up_proj.weight", inter, hidden)
 		add("mlp.down_proj.weight", hidden, inter)
@@ -62,7 +65,7 @@ func (c Checkpoint) Write(dir string) error {
 	return errors.Join(
 		writeJSON(filepath.Join(dir, "config.json"), map[string]any{
 			"model_type": c.ModelType, "hidden_size": hidden, "intermediate_size": inter, "num_hidden_layers": layers,
-			"num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": vocab, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu",
+			"num_attention_heads": 2, "head_dim": dim, "num_key_value_heads": 1, "vocab_size": vocab, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu",
 		}),
 		weights(),
 		writeTokenizer(filepath.Join(dir, "tokenizer.json"), vocab-1),

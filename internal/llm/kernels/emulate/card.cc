@@ -8,6 +8,7 @@
 //	launch NAME X Y THREADS SHARED COUNT CELL...     -> ok
 #define CLUSTERFLOW_EMULATE
 #include "../kernels.cu"
+#include "../hopper.cu"
 
 #include <map>
 #include <string>
@@ -29,16 +30,17 @@ static std::function<void()> bound(void (*kernel)(A...), const std::vector<uint6
 typedef std::function<void(int, int, int, int, const std::vector<uint64_t> &)> Launch;
 static std::map<std::string, Launch> kernels;
 
-template <typename... A> static void add(const char *name, void (*kernel)(A...)) {
+template <typename... A> static void add(const char *name, void (*kernel)(A...), int together = 1) {
     kernels[name] = [=](int x, int y, int threads, int shared, const std::vector<uint64_t> &cells) {
         if (cells.size() != sizeof...(A)) {
             fprintf(stderr, "%s takes %zu arguments, not %zu\n", name, sizeof...(A), cells.size());
             abort();
         }
-        emulate(x, y, threads, shared, bound(kernel, cells, std::index_sequence_for<A...>()));
+        emulate(x, y, threads, shared, together, bound(kernel, cells, std::index_sequence_for<A...>()));
     };
 }
 #define ADD(name) add(#name, name)
+#define ADD_PAIRS(name) add(#name, name, 2)
 #define ADD_ROWS(T) ADD(rms_norm_##T), ADD(rotate_##T), ADD(swiglu_##T), ADD(embed_##T), \
     ADD(convert_bf16_##T), ADD(convert_f16_##T), ADD(convert_float_##T)
 
@@ -50,6 +52,7 @@ int main() {
     ADD(attention_f16_64), ADD(attention_f16_128), ADD(attention_f16_256);
     ADD(quantise_weights_bf16), ADD(quantise_weights_f16), ADD(quantise_weights_float), ADD(quantise_rows);
     ADD(mark_outliers), ADD(list_outliers), ADD(gemm_int8_32), ADD(gemm_int8_64), ADD(add_outliers);
+    ADD_PAIRS(product_bf16), ADD_PAIRS(product_f16), ADD_PAIRS(gated_product_bf16), ADD_PAIRS(gated_product_f16), ADD_PAIRS(turned_product_bf16), ADD_PAIRS(turned_product_f16);
     char command[16], name[64];
     unsigned long long address, bytes;
     while (scanf("%15s", command) == 1) {

@@ -1,6 +1,6 @@
 // A card on one processor, for tests of the kernels without a GPU: the threads
-// of a block are contexts that take turns, a block at a time, and wait for each
-// other where the kernel says so. It is strict where a card may be lenient: 16
+// of a block are contexts that take turns, a block at a time (or a pair of them, of
+// a kernel that works in pairs), and wait for each other where the kernel says so. It is strict where a card may be lenient: 16
 // bytes at a time need an address that is a multiple of 16, copies arrive only
 // when they are waited for, and threads that wait at different places for ever
 // end the program.
@@ -20,7 +20,7 @@
 #define __shared__ static
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define SHARED_MEMORY(name) unsigned char *name = emulated.shared.data()
+#define SHARED_MEMORY(name) unsigned char *name = shared_of(block_of())
 
 struct Place { int x, y; };
 static Place threadIdx, blockIdx, blockDim, gridDim;
@@ -82,6 +82,7 @@ struct Thread {
     jmp_buf at; // where it goes on
     bool begun, ended;
     std::vector<std::vector<Copy>> groups; // of copies; the last one is open
+    std::vector<std::vector<std::function<void()>>> products; // likewise
     float value;                           // what the warp exchanges
     const char *row;
     unsigned a[4], b[2];
@@ -89,16 +90,22 @@ struct Thread {
 
 static struct {
     std::vector<Thread> threads;
-    std::vector<unsigned char> shared;
+    std::vector<unsigned char> shared[2]; // of each block
+    std::vector<std::function<void()>> fetches; // copies of tiles that are under way
     ucontext_t scheduler;
     jmp_buf scheduling;
     int now;
     long moves; // how often a barrier opened or a thread ended
-    Barrier block, warps[32];
+    Barrier all, blocks[2], warps[64];
     std::function<void()> kernel;
 } emulated;
 
 static inline Thread &self() { return emulated.threads[emulated.now]; }
+static inline int block_of() { return emulated.now / blockDim.x; } // in its pair
+static inline unsigned char *shared_of(int block) {
+    unsigned char *p = emulated.shared[block].data();
+    return p + (1024 - (uintptr_t)p % 1024) % 1024;
+}
 static inline void next() {
     if (!_setjmp(self().at)) _longjmp(emulated.scheduling, 1);
 }
@@ -116,7 +123,7 @@ static inline void leave(Barrier &b) {
     b.members--;
     if (b.members > 0 && b.waiting == b.members) b.open();
 }
-static inline void __syncthreads() { wait(emulated.block); }
+static inline void __syncthreads() { wait(emulated.blocks[block_of()]); }
 static inline int warp_first() { return emulated.now / 32 * 32; }
 static inline void warp_wait() { wait(emulated.warps[emulated.now / 32]); }
 
@@ -144,6 +151,7 @@ template <int N> static inline void copies_wait() {
     }
 }
 
+static inline float power_of_two(float v) { return exp2f(v); }
 static inline float exchange(float v, int mask) {
     self().value = v;
     warp_wait();
@@ -210,39 +218,44 @@ static inline void multiply(pair8, int c[4], const unsigned a[4], unsigned b0, u
 static void emulate_thread() {
     emulated.kernel();
     self().ended = true;
-    leave(emulated.block);
+    leave(emulated.all);
+    leave(emulated.blocks[block_of()]);
     leave(emulated.warps[emulated.now / 32]);
     emulated.moves++;
     _longjmp(emulated.scheduling, 1);
 }
 
-// emulate runs a kernel's blocks one after the other.
-static void emulate(int grid_x, int grid_y, int threads, int shared, std::function<void()> kernel) {
+// emulate runs a kernel's blocks one after the other, or two by two.
+static void emulate(int grid_x, int grid_y, int threads, int shared, int together, std::function<void()> kernel) {
     emulated.kernel = kernel;
     gridDim = {grid_x, grid_y};
     blockDim = {threads, 1};
-    for (volatile int block = 0; block < grid_x * grid_y; block = block + 1) {
-        blockIdx = {block % grid_x, block / grid_x};
-        emulated.shared.assign(shared + 16, 0xff);
-        emulated.threads.resize(threads);
-        emulated.block = {threads, 0, 0};
-        for (int w = 0; w < threads / 32; w++) emulated.warps[w] = {32, 0, 0};
+    for (volatile int block = 0; block < grid_x * grid_y; block = block + together) {
+        emulated.threads.resize(threads * together);
+        emulated.all = {threads * together, 0, 0};
+        for (int b = 0; b < together; b++) {
+            emulated.shared[b].assign(shared + 1024 + 16, 0xff);
+            emulated.blocks[b] = {threads, 0, 0};
+        }
+        for (int w = 0; w < threads * together / 32; w++) emulated.warps[w] = {32, 0, 0};
         for (auto &t : emulated.threads) {
             t.stack.resize(64 << 10);
             t.begun = t.ended = false;
             t.groups.assign(1, {});
+            t.products.assign(1, {});
             getcontext(&t.context);
             t.context.uc_stack.ss_sp = t.stack.data();
             t.context.uc_stack.ss_size = t.stack.size();
             t.context.uc_link = nullptr;
             makecontext(&t.context, emulate_thread, 0);
         }
-        for (volatile int left = threads; left > 0;) {
+        for (volatile int left = threads * together; left > 0;) {
             volatile long before = emulated.moves;
-            for (volatile int i = 0; i < threads; i = i + 1) {
+            for (volatile int i = 0; i < threads * together; i = i + 1) {
                 if (emulated.threads[i].ended) continue;
                 emulated.now = i;
-                threadIdx = {i, 0};
+                threadIdx = {i % threads, 0};
+                blockIdx = {(block + i / threads) % grid_x, (block + i / threads) / grid_x};
                 if (!_setjmp(emulated.scheduling)) {
                     if (emulated.threads[i].begun) _longjmp(emulated.threads[i].at, 1);
                     emulated.threads[i].begun = true;
@@ -250,10 +263,18 @@ static void emulate(int grid_x, int grid_y, int threads, int shared, std::functi
                 }
                 if (emulated.threads[i].ended) left = left - 1;
             }
-            if (left > 0 && emulated.moves == before) {
+            if (left == 0 || emulated.moves != before) continue;
+            if (emulated.fetches.empty()) {
                 fprintf(stderr, "threads of a block wait for each other for ever\n");
                 abort();
             }
+            auto fetch = emulated.fetches.back(); // the order of arrival is nobody's promise
+            emulated.fetches.pop_back();
+            fetch();
+        }
+        if (!emulated.fetches.empty()) {
+            fprintf(stderr, "a block ended before what it fetched had come\n");
+            abort();
         }
     }
 }
