@@ -67,6 +67,7 @@ type engine struct {
 	Options
 	shared int // bytes that a block may ask for
 	hopper int // blocks of the kernels in hopper.cu that run at once; 0: none do
+	piece  int // rows that go through linear layers together; 0: pieceRows
 	stages map[string]float64
 }
 

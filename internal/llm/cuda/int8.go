@@ -67,15 +67,15 @@ func (f *forward) blockInt8(b *batch, w *weights, x address) error {
 		}
 	}
 	pieces := func(each func(at, rows int)) {
-		for at := 0; at < b.tokens; at += piece {
-			each(at, min(piece, b.tokens-at))
+		for at := 0; at < b.tokens; at += f.piece {
+			each(at, min(f.piece, b.tokens-at))
 		}
 	}
 	norm := func(weight address) {
 		do("rms_norm_float", (b.tokens+7)/8, 1, 256, f.normed.data, x, weight, b.tokens, c.Hidden, up(c.Hidden), eps)
-		f.quantise(&err, b, f.normed.data, c.Hidden)
+		f.quantise(&err, b, f.normed, c.Hidden)
 	}
-	add := func(l layer, from address) { // x += l(from)
+	add := func(l layer, from input) { // x += l(from)
 		f.quantise(&err, b, from, l.in)
 		f.multiplyInt8(&err, x, from, l, b, 0, b.tokens, 1)
 		if l.bias != 0 {
@@ -85,25 +85,25 @@ func (f *forward) blockInt8(b *batch, w *weights, x address) error {
 
 	norm(w.attnNorm)
 	pieces(func(at, rows int) {
-		f.multiplyInt8(&err, f.qkv, f.normed.data, w.qkv, b, at, rows, 0)
+		f.multiplyInt8(&err, f.qkv, f.normed, w.qkv, b, at, rows, 0)
 		do("rotate_float", rows, 1, 256, place(f.turned, at, heads, 4), f.qkv, w.qkv.bias, w.qNorm, w.kNorm,
 			place(f.positions, b.at+at, 1, 4), f.cos, f.sin, c.Heads, c.KVHeads, c.HeadDim, f.wide, q+2*kv, eps)
 	})
 	f.attention(&err, b)
-	add(w.out, f.heads.data)
+	add(w.out, f.heads)
 
 	norm(w.mlpNorm)
 	pieces(func(at, rows int) {
-		f.multiplyInt8(&err, f.broad, f.normed.data, w.gateUp, b, at, rows, 0)
-		do("swiglu_float", rows, (c.Inter+2047)/2048, 256, place(f.gated.data, at, up(c.Inter), 4), f.broad, w.gateUp.bias, c.Inter, up(c.Inter))
+		f.multiplyInt8(&err, f.broad, f.normed, w.gateUp, b, at, rows, 0)
+		do("swiglu_float", rows, (c.Inter+2047)/2048, 256, place(f.gated.data, at, f.gated.ld, 4), f.broad, w.gateUp.bias, c.Inter, f.gated.ld)
 	})
-	add(w.down, f.gated.data)
+	add(w.down, f.gated)
 	return err
 }
 
-// quantise brings a batch's rows x, [tokens, up(in)], to int8, without the columns
+// quantise brings a batch's rows x, of so many numbers, to int8, without the columns
 // that are outliers in their sequence, and lists these.
-func (f *forward) quantise(err *error, b *batch, x address, in int) {
+func (f *forward) quantise(err *error, b *batch, x input, in int) {
 	if *err != nil {
 		return
 	}
@@ -111,18 +111,18 @@ func (f *forward) quantise(err *error, b *batch, x address, in int) {
 	if *err = doing("clearing outliers", f.clear(r.marks, int64(len(b.seqs))*int64(in))); *err != nil {
 		return
 	}
-	if *err = f.launch("mark_outliers", b.tokens, 1, 256, 0, r.marks, x, owners, in, up(in)); *err != nil {
+	if *err = f.launch("mark_outliers", b.tokens, 1, 256, 0, r.marks, x.data, owners, in, x.ld); *err != nil {
 		return
 	}
 	if *err = f.launch("list_outliers", len(b.seqs), 1, 256, 0, r.columns, r.counts, r.marks, in); *err != nil {
 		return
 	}
-	*err = f.launch("quantise_rows", b.tokens, 1, 256, 0, r.numbers, r.scales, x, r.marks, owners, in, up(in), up16(in))
+	*err = f.launch("quantise_rows", b.tokens, 1, 256, 0, r.numbers, r.scales, x.data, r.marks, owners, in, x.ld, up16(in))
 }
 
 // multiplyInt8 sets to = x·Wᵀ + beta·to for rows of a batch from at on, without the
 // bias. x, which begins with the batch, is what was quantised last.
-func (f *forward) multiplyInt8(err *error, to, x address, l layer, b *batch, at, rows int, beta float32) {
+func (f *forward) multiplyInt8(err *error, to address, x input, l layer, b *batch, at, rows int, beta float32) {
 	if *err != nil {
 		return
 	}
@@ -134,8 +134,8 @@ func (f *forward) multiplyInt8(err *error, to, x address, l layer, b *batch, at,
 		return
 	}
 	*err = f.launch("add_outliers", (rows+63)/64, (l.out+63)/64, 256, 0,
-		to, place(x, at, up(l.in), 4), l.data, l.scales, place(r.owners, b.at+at, 1, 4), r.columns, r.counts,
-		rows, l.out, l.in, up(l.in), up16(l.in))
+		to, place(x.data, at, x.ld, 4), l.data, l.scales, place(r.owners, b.at+at, 1, 4), r.columns, r.counts,
+		rows, l.out, l.in, x.ld, up16(l.in))
 }
 
 // place is where row at lies of rows of so many numbers of so many bytes.

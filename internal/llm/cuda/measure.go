@@ -14,7 +14,7 @@ import (
 // warm up. With gated the left half of the result gates the right one, which makes
 // SwiGLU's [m, n/2].
 func (c *Card) MeasureProduct(m, n, k int, gated bool, times int) (float64, error) {
-	f := &forward{engine: &c.engine, number: "bf16", size: 2}
+	f := &forward{engine: &c.engine, number: "bf16", size: 2, piece: m}
 	defer f.mem.free(f)
 	random := rand.New(rand.NewPCG(1, 2))
 	some := make([]uint16, 1<<16)

@@ -52,11 +52,11 @@ func newWeights(f *forward) (*weights, error) {
 	linear := func(out, in int, bias bool) layer {
 		l := layer{out: out, in: in}
 		l.data = take(&err, "the weights of a block", int64(out)*f.weightRow(in))
-		if err == nil {
-			l.tensor, err = f.describe(&w.mem, l.data, out, up(in))
-		}
 		if f.int8 != nil {
 			l.scales = take(&err, "the scales of weights", 4*int64(out))
+		}
+		if err == nil {
+			l.tensor, err = f.describe(&w.mem, l.data, out, up(in))
 		}
 		if bias {
 			l.bias = take(&err, "biases", 4*int64(out))
