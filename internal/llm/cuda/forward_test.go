@@ -279,11 +279,13 @@ func away(t *testing.T, got, want map[[2]int]linalg.Matrix) float64 {
 	return worst
 }
 
+func TestMain(m *testing.M) { kerneltest.Main(m) }
+
 // TestForward runs whole passes on the card on the processor beside the passes of
 // the processor's own: architectures, precisions, packing, states in the host's
 // memory, weights on their way beside the work.
 func TestForward(t *testing.T) {
-	card, err := kerneltest.Open(t.TempDir())
+	card, err := kerneltest.Open()
 	if errors.Is(err, kerneltest.ErrNoCompiler) {
 		t.Skip(err)
 	}

@@ -21,8 +21,12 @@ type card struct {
 // pointer is an address of the card.
 type pointer uint64
 
+func TestMain(m *testing.M) { kerneltest.Main(m) }
+
+// newCard starts a card for a test, which then runs beside others.
 func newCard(t *testing.T) *card {
-	c, err := kerneltest.Open(t.TempDir())
+	t.Parallel()
+	c, err := kerneltest.Open()
 	if errors.Is(err, kerneltest.ErrNoCompiler) {
 		t.Skip(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"testing"
 )
 
 // Card is a process that runs kernels. It is safe for concurrent use: what
@@ -27,22 +28,46 @@ type Card struct {
 // ErrNoCompiler says that there is no g++ to compile the kernels with.
 var ErrNoCompiler = errors.New("there is no g++ to compile the kernels with")
 
-// Open compiles the kernels into a folder and starts a card.
-func Open(dir string) (*Card, error) {
+// folder is where program is, once it has been compiled.
+var folder string
+
+// program is the kernels, compiled once.
+var program = sync.OnceValues(func() (string, error) {
 	compiler, err := exec.LookPath("g++")
 	if err != nil {
-		return nil, ErrNoCompiler
+		return "", ErrNoCompiler
 	}
 	_, here, _, ok := runtime.Caller(0)
 	if !ok {
-		return nil, errors.New("the kernels' sources are not where they were built from")
+		return "", errors.New("the kernels' sources are not where they were built from")
 	}
-	program := filepath.Join(dir, "card")
+	if folder, err = os.MkdirTemp("", "kerneltest-*"); err != nil {
+		return "", err
+	}
+	program := filepath.Join(folder, "card")
 	build := exec.Command(compiler, "-O2", "-std=c++17", "-Wall", "-Wno-unknown-pragmas", "-o", program, filepath.Join(filepath.Dir(here), "..", "emulate", "card.cc"))
 	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("compiling the kernels: %w\n%s", err, out)
+		return "", fmt.Errorf("compiling the kernels: %w\n%s", err, out)
 	}
-	c := &Card{cmd: exec.Command(program)}
+	return program, nil
+})
+
+// Main runs the tests of a package that opens cards, for its TestMain.
+func Main(m *testing.M) {
+	code := m.Run()
+	if folder != "" {
+		os.RemoveAll(folder) //nolint:errcheck // what is left is in the folder for temporary files
+	}
+	os.Exit(code)
+}
+
+// Open starts a card, of kernels that are compiled when the first one is.
+func Open() (*Card, error) {
+	path, err := program()
+	if err != nil {
+		return nil, err
+	}
+	c := &Card{cmd: exec.Command(path)}
 	c.cmd.Stderr = os.Stderr
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
 		return nil, err
