@@ -111,21 +111,20 @@ func openDatabase(dir, journal string) (_ *database, err error) {
 	return db, nil
 }
 
-// removeEmptyLogs takes away the newest log of each kind if it has no bytes: a
-// process that was killed between making the file and giving it its size leaves
-// one, and Badger does not open it.
+// removeEmptyLogs takes away logs without a byte, which Badger does not open. A
+// process that was killed leaves them: between making a file and giving it its
+// size, or between taking away the size of a log that is done with, whose entries
+// are in tables by then, and the file. A log with an entry that was committed is
+// never among them: its size was synced with the entry.
 func removeEmptyLogs(dir string) error {
-	entries, err := os.ReadDir(dir) // sorted, and the ids in names have leading zeros
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	newest := map[string]os.DirEntry{} // by kind
 	for _, e := range entries {
-		if ext := filepath.Ext(e.Name()); ext == ".mem" || ext == ".vlog" {
-			newest[ext] = e
+		if ext := filepath.Ext(e.Name()); ext != ".mem" && ext != ".vlog" {
+			continue
 		}
-	}
-	for _, e := range newest {
 		info, err := e.Info()
 		if err == nil && info.Mode().IsRegular() && info.Size() == 0 {
 			err = os.Remove(filepath.Join(dir, e.Name()))
