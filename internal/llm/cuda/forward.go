@@ -21,26 +21,24 @@ const (
 	// pieceRows is how many rows go through the linear layers together. Products
 	// by cuBLAS always have so many, whatever is in them: with another number
 	// it may sum in another order.
-	pieceRows = 8192
-	// batchPieces is how many of these go through a block together, unless a
-	// sequence alone has more.
-	batchPieces = 4
-	queries     = 64 // per block of attention
+	pieceRows   = 8192
+	batchPieces = 4 // how many of these go through a block together
 )
 
 // forward is a pass under way.
 type forward struct {
 	*engine
-	ctx    context.Context
-	cancel context.CancelFunc
-	ckpt   *llm.Checkpoint
-	config llm.Config
-	pass   *llm.Pass
-	number string    // of products, as kernels' names have it
-	size   int       // bytes of such a number
-	piece  int       // rows that go through linear layers together
-	wide   int       // width of heads in attention
-	int8   *int8Room // nil in other precisions
+	ctx       context.Context
+	cancel    context.CancelFunc
+	ckpt      *llm.Checkpoint
+	config    llm.Config
+	pass      *llm.Pass
+	number    string    // of products, as kernels' names have it
+	size      int       // bytes of such a number
+	batchRows int       // that go through a block together, unless a sequence alone has more
+	piece     int       // rows that go through linear layers together
+	wide      int       // width of heads in attention
+	int8      *int8Room // nil in other precisions
 
 	mem     buffers
 	batches []*batch
@@ -49,8 +47,8 @@ type forward struct {
 	host    pinned // states, where the card does not hold them
 	now     address
 
-	normed, heads, gated                            input
-	qkv, turned, broad                              address
+	normed, turned, heads, gated                    input
+	qkv, broad                                      address
 	cos, sin, ids, positions, pieces, spans, pooled address
 
 	blocks [2]*weights
@@ -97,6 +95,10 @@ func (e *engine) Forward(ctx context.Context, ckpt *llm.Checkpoint, p *llm.Pass)
 		f.number, f.size, f.int8 = "float", 4, &int8Room{}
 	default:
 		return fmt.Errorf("the precision %s cannot be run on the card; %v can", p.Precision, llm.Precisions())
+	}
+	f.batchRows = batchPieces * f.piece
+	if f.onHopper() && e.piece == 0 {
+		f.piece *= 2 // whose kernels take longer to begin and to end
 	}
 	for f.wide = 64; f.wide < f.config.HeadDim; f.wide *= 2 {
 	}
@@ -149,6 +151,10 @@ func (f *forward) onHopper() bool { return f.hopper > 0 && f.size == 2 }
 func (f *forward) turnsOnHopper() bool {
 	return f.onHopper() && f.wide == f.config.HeadDim
 }
+
+// attendsOnHopper reports whether attention is that of hopper.cu, which knows one
+// width of heads.
+func (f *forward) attendsOnHopper() bool { return f.onHopper() && f.config.HeadDim == 128 }
 
 // describe puts the words for hopper.cu of a matrix on the card.
 func (f *forward) describe(mem *buffers, data address, rows, ld int) (address, error) {
@@ -291,7 +297,7 @@ func (f *forward) block(b *batch, w *weights, x address) error {
 		rows := min(f.piece, b.tokens-at)
 		do("rms_norm_"+n, (rows+7)/8, 1, 256, 0, f.normed.data, place(x, at, c.Hidden, f32), w.attnNorm, rows, c.Hidden, up(c.Hidden), eps)
 		heads := (c.Heads + 2*c.KVHeads) * f.wide
-		turned, positions := place(f.turned, at, heads, f.size), place(f.positions, b.at+at, 1, 4)
+		turned, positions := place(f.turned.data, at, heads, f.size), place(f.positions, b.at+at, 1, 4)
 		if f.turnsOnHopper() {
 			do("turned_product_"+n, f.hopper, 1, kernels.HopperThreads, kernels.HopperShared, turned, f.normed.tensor, w.qkv.tensor,
 				w.qkv.bias, w.qNorm, w.kNorm, positions, f.cos, f.sin, rows, up(c.Hidden), c.Heads, c.KVHeads, c.HeadDim, eps)
@@ -325,8 +331,13 @@ func (f *forward) attention(err *error, b *batch) {
 		return
 	}
 	c := f.config
+	if f.attendsOnHopper() {
+		*err = f.launch("hopper_attention_"+f.number, f.hopper, 1, kernels.HopperThreads, kernels.HopperShared, f.heads.data, f.turned.tensor,
+			place(f.pieces, b.piecesAt, 3, 4), b.pieces, c.Heads, c.KVHeads, up(c.Heads*c.HeadDim), float32(1/math.Sqrt(float64(c.HeadDim))))
+		return
+	}
 	name, shared := kernels.Attention(f.number, f.wide)
-	*err = f.launch(name, b.pieces, c.Heads, 128, shared, f.heads.data, f.turned, place(f.pieces, b.piecesAt, 3, 4),
+	*err = f.launch(name, b.pieces, c.Heads, 128, shared, f.heads.data, f.turned.data, place(f.pieces, b.piecesAt, 3, 4),
 		c.Heads, c.KVHeads, c.HeadDim, up(c.Heads*c.HeadDim), float32(1/math.Sqrt(float64(c.HeadDim))))
 }
 

@@ -306,7 +306,7 @@ func TestForward(t *testing.T) {
 			precision, tolerance := c.precision, c.tolerance
 			t.Run(fmt.Sprintf("%s %s hopper=%d", model, precision, c.hopper), func(t *testing.T) {
 				dir := t.TempDir()
-				dim := map[string]int{"qwen2": 64}[model] // as hopper.cu takes them, or not
+				dim := map[string]int{"qwen2": 128}[model] // as hopper.cu takes them, or not
 				if err := (llmtest.Checkpoint{ModelType: model, Seed: 3, HeadDim: dim, Outliers: precision == llm.Int8}).Write(dir); err != nil {
 					t.Fatal(err)
 				}
@@ -338,7 +338,7 @@ func TestForward(t *testing.T) {
 				if last != total || total == 0 {
 					t.Errorf("the pass ends at %d of %d", last, total)
 				}
-				for kernel, want := range map[string]bool{"gated_product_": true, "turned_product_": dim == 64, "product_": true} {
+				for kernel, want := range map[string]bool{"gated_product_": true, "turned_product_": dim == 128, "hopper_attention_": dim == 128, "product_": true} {
 					used := d.starts[kernel+"bf16"] + d.starts[kernel+"f16"]
 					if want = want && c.hopper > 0 && (precision == llm.BF16 || precision == llm.F16); (used > 0) != want {
 						t.Errorf("kernels %s of hopper.cu were started %d times", kernel, used)

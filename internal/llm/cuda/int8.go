@@ -86,7 +86,7 @@ func (f *forward) blockInt8(b *batch, w *weights, x address) error {
 	norm(w.attnNorm)
 	pieces(func(at, rows int) {
 		f.multiplyInt8(&err, f.qkv, f.normed, w.qkv, b, at, rows, 0)
-		do("rotate_float", rows, 1, 256, place(f.turned, at, heads, 4), f.qkv, w.qkv.bias, w.qNorm, w.kNorm,
+		do("rotate_float", rows, 1, 256, place(f.turned.data, at, heads, 4), f.qkv, w.qkv.bias, w.qNorm, w.kNorm,
 			place(f.positions, b.at+at, 1, 4), f.cos, f.sin, c.Heads, c.KVHeads, c.HeadDim, f.wide, q+2*kv, eps)
 	})
 	f.attention(&err, b)

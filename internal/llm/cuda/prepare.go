@@ -24,7 +24,11 @@ func (f *forward) pack() (longest int, positions, pieces []int32) {
 	slices.SortStableFunc(order, func(a, b int) int {
 		return len(f.pass.Sequences[b].IDs) - len(f.pass.Sequences[a].IDs)
 	})
-	limit := max(batchPieces*f.piece, longest)
+	queries := 64 // that a block of attention takes at a time
+	if f.attendsOnHopper() {
+		queries = 128
+	}
+	limit := max(f.batchRows, longest)
 	if f.int8 != nil { // whose batches need more memory for a row
 		limit = max(f.piece, longest)
 	}
@@ -94,7 +98,7 @@ func (f *forward) prepare() error {
 	}{
 		{&f.normed.data, "the inputs of layers", rows * int64(up(c.Hidden)) * int64(f.size)},
 		{&f.qkv, "queries, keys and values", between(f.turnsOnHopper()) * int64(q+2*kv) * 4},
-		{&f.turned, "turned queries, keys and values", rows * int64(c.Heads+2*c.KVHeads) * int64(f.wide) * int64(f.size)},
+		{&f.turned.data, "turned queries, keys and values", rows * int64(c.Heads+2*c.KVHeads) * int64(f.wide) * int64(f.size)},
 		{&f.heads.data, "the heads' outputs", rows * int64(up(q)) * int64(f.size)},
 		{&f.broad, "the MLP", between(f.onHopper()) * int64(2*c.Inter) * 4},
 		{&f.gated.data, "the MLP", gated * int64(up(c.Inter)) * int64(f.size)},
@@ -121,19 +125,19 @@ func (f *forward) prepare() error {
 		in   *input
 		rows int
 		ld   int
-	}{{&f.normed, f.rows, up(c.Hidden)}, {&f.heads, f.rows, up(q)}, {&f.gated, f.piece, up(c.Inter)}} {
+	}{{&f.normed, f.rows, up(c.Hidden)}, {&f.turned, f.rows, (c.Heads + 2*c.KVHeads) * f.wide}, {&f.heads, f.rows, up(q)}, {&f.gated, f.piece, up(c.Inter)}} {
 		var err error
 		l.in.ld = l.ld
 		if l.in.tensor, err = f.describe(&f.mem, l.in.data, l.rows, l.ld); err != nil {
 			return err
 		}
 	}
+	var err error
 	// Heads narrower than a multiple of eight leave columns that only zeros
 	// may stand in.
 	if err := doing("clearing the heads' outputs", f.clear(f.heads.data, rows*int64(up(q))*int64(f.size))); err != nil {
 		return err
 	}
-	var err error
 	if f.link, err = f.pin(2 * linkHalf); err != nil {
 		return err
 	}

@@ -254,6 +254,158 @@ __device__ void gated_product(T *out, const Tensor *a, const Tensor *b, const fl
     });
 }
 
+// Causal attention as in attention.cu, for heads of 128 numbers: a block takes 128
+// queries of a head at a time, 64 by each of two warpgroups, and goes through the keys
+// in steps of 128. One warpgroup makes products while the other takes powers. A thread
+// of the first warpgroup fetches queries, keys and values, of tensor [tokens,
+// (heads + 2 kv) * 128], as far ahead as there is room.
+template <typename T>
+__device__ void attention(T *out, const Tensor *qkv, const int *pieces, int count, int heads, int kv, int ld, float scale) {
+    const int KEYS = 128, SLOTS = 4, WIDE = 128;
+    SHARED_MEMORY(memory);
+    unsigned char *query = memory + (1024 - shared_address(memory) % 1024) % 1024; // [2][128][64]
+    unsigned char *slots = query + 2 * TILE;                                       // keys, values, keys, values
+    uint64_t *full = (uint64_t *)(slots + SLOTS * 2 * TILE), *empty = full + SLOTS, *asked = empty + SLOTS, *answered = asked + 1;
+    if (threadIdx.x == 0) {
+        for (int s = 0; s < SLOTS; s++) {
+            barrier_init(full + s, 1);
+            barrier_init(empty + s, 8);
+        }
+        barrier_init(asked, 1);
+        barrier_init(answered, 8);
+        barriers_ready();
+    }
+    __syncthreads();
+    int slot = 0, round = 0, turn = 0;
+    auto next = [&] {
+        if (++slot == SLOTS) slot = 0, round ^= 1;
+    };
+    if (threadIdx.x < 128) {
+        registers_give<40>();
+        if (threadIdx.x == 0)
+            for (int item = blockIdx.x; item < count * heads; item += gridDim.x, turn ^= 1) {
+                const int *piece = pieces + item / heads * 3;
+                int first = piece[0], length = piece[1], begin = piece[2], head = item % heads, group = head / (heads / kv);
+                auto two = [&](unsigned char *to, int column, int row, uint64_t *bar) {
+                    barrier_expect(bar, 2 * TILE);
+                    fetch(to, qkv, column * WIDE, row, bar);
+                    fetch(to + TILE, qkv, column * WIDE + 64, row, bar);
+                };
+                barrier_wait(answered, turn ^ 1);
+                two(query, head, first + begin, asked);
+                for (int from = 0; from < min(begin + 128, length); from += KEYS)
+                    for (int values = 0; values < 2; values++, next()) {
+                        barrier_wait(empty + slot, round ^ 1);
+                        two(slots + slot * 2 * TILE, heads + values * kv + group, first + from, full + slot);
+                    }
+            }
+        return;
+    }
+    registers_take<232>();
+    int warpgroup = same_in_warp(threadIdx.x / 128) - 1, lane = threadIdx.x % 32;
+    auto release = [&](uint64_t *bar) {
+        if (lane == 0) barrier_arrive(bar);
+    };
+    scale *= 1.4426950408889634f; // 2^x is what the card computes
+    for (int item = blockIdx.x; item < count * heads; item += gridDim.x, turn ^= 1) {
+        const int *piece = pieces + item / heads * 3;
+        int first = piece[0], length = piece[1], begin = piece[2], head = item % heads, last = min(begin + 128, length);
+        int top_query = begin + warpgroup * 64 + threadIdx.x / 32 % 4 * 16; // of the warp
+        float mixed[64], top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
+#pragma unroll
+        for (int i = 0; i < 64; i++) mixed[i] = 0;
+        barrier_wait(asked, turn);
+        for (int from = 0; from < last; from += KEYS) {
+            float score[64];
+#pragma unroll
+            for (int i = 0; i < 64; i++) score[i] = 0;
+            const unsigned char *keys = slots + slot * 2 * TILE;
+            barrier_wait(full + slot, round);
+            products_begin();
+#pragma unroll
+            for (int k = 0; k < WIDE / 16; k++)
+                multiply_tiles_128(T(), score, query + k / 4 * TILE + warpgroup * 64 * 128 + k % 4 * 32, keys + k / 4 * TILE + k % 4 * 32);
+            products_commit();
+            products_wait<0>();
+            products_done(score);
+            release(empty + slot);
+            next();
+            if (from + KEYS >= last) release(answered);
+
+            // A lane has two queries, 8 apart; the four lanes of a quad share them.
+            unsigned weight[8][4]; // of 16 keys each
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int at = top_query + lane / 4 + half * 8;
+                if (from + KEYS > top_query) { // there are keys that a query must not see
+#pragma unroll
+                    for (int j = 0; j < 16; j++)
+#pragma unroll
+                        for (int e = 0; e < 2; e++)
+                            if (from + j * 8 + lane % 4 * 2 + e > at) score[j * 4 + half * 2 + e] = -INFINITY;
+                }
+                float most = top[half];
+#pragma unroll
+                for (int j = 0; j < 16; j++) most = fmaxf(most, fmaxf(score[j * 4 + half * 2], score[j * 4 + half * 2 + 1]));
+                most = fmaxf(most, exchange(most, 1));
+                most = fmaxf(most, exchange(most, 2));
+                float shrink = power_of_two((top[half] - most) * scale), add = 0, offset = most * scale; // key 0 is visible to all: most is finite
+                top[half] = most;
+#pragma unroll
+                for (int j = 0; j < 16; j++) {
+                    float a = power_of_two(score[j * 4 + half * 2] * scale - offset), b = power_of_two(score[j * 4 + half * 2 + 1] * scale - offset);
+                    add += a + b;
+                    weight[j / 2][j % 2 * 2 + half] = pack<T>(a, b);
+                }
+                sum[half] = sum[half] * shrink + add;
+#pragma unroll
+                for (int j = 0; j < 16; j++) {
+                    mixed[j * 4 + half * 2] *= shrink;
+                    mixed[j * 4 + half * 2 + 1] *= shrink;
+                }
+            }
+
+            unsigned char *values = slots + slot * 2 * TILE;
+            barrier_wait(full + slot, round);
+            if (from + KEYS > length) { // what another sequence has there may be infinite, and its weight is 0
+                for (int i = (length - from) * 8 + threadIdx.x - 128; i < 128 * 8; i += 256) {
+                    *(uint4 *)(values + i * 16) = {0, 0, 0, 0};
+                    *(uint4 *)(values + TILE + i * 16) = {0, 0, 0, 0};
+                }
+                products_see();
+                two_warpgroups_wait();
+            }
+            products_begin();
+#pragma unroll
+            for (int k = 0; k < KEYS / 16; k++) multiply_held(T(), mixed, weight[k], values + k * 16 * 128);
+            products_commit();
+            products_wait<0>();
+            products_done(mixed);
+            release(empty + slot);
+            next();
+        }
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float all = sum[half];
+            all += exchange(all, 1);
+            all += exchange(all, 2);
+            all = 1 / all;
+            int at = top_query + lane / 4 + half * 8;
+            T *to = out + (long long)(first + at) * ld + head * WIDE;
+#pragma unroll
+            for (int four = 0; four < 16; four += 4) {
+                float x[4][2];
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    x[j][0] = mixed[(four + j) * 4 + half * 2] * all;
+                    x[j][1] = mixed[(four + j) * 4 + half * 2 + 1] * all;
+                }
+                store_four(to + (four + lane % 4) * 8, lane % 4, at < length, x);
+            }
+        }
+    }
+}
+
 extern "C" {
 
 #define HOPPER(T)                                                                                                      \
@@ -269,6 +421,10 @@ extern "C" {
         T *out, const Tensor *a, const Tensor *b, const float *bias, const float *q_norm, const float *k_norm,         \
         const int *positions, const float *cosines, const float *sines, int m, int k, int heads, int kv, int dim, float eps) { \
         turned_product<T>(out, a, b, {bias, q_norm, k_norm, positions, cosines, sines, heads, kv, eps}, m, k, dim);    \
+    }                                                                                                                  \
+    __global__ void __launch_bounds__(384, 1) hopper_attention_##T(                                                    \
+        T *out, const Tensor *qkv, const int *pieces, int count, int heads, int kv, int ld, float scale) {             \
+        attention<T>(out, qkv, pieces, count, heads, kv, ld, scale);                                                   \
     }
 HOPPER(bf16)
 HOPPER(f16)

@@ -47,6 +47,10 @@ __device__ __forceinline__ void barrier_arrive(uint64_t *bar, unsigned rank) {
                  : "memory");
 }
 
+__device__ __forceinline__ void barrier_arrive(uint64_t *bar) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(shared_address(bar)) : "memory");
+}
+
 // barrier_wait waits until the barrier has opened as often as its rounds, of
 // which parity is the last bit, say.
 __device__ __forceinline__ void barrier_wait(uint64_t *bar, int parity) {
@@ -80,10 +84,16 @@ __device__ __forceinline__ void products_commit() { asm volatile("wgmma.commit_g
 template <int N> __device__ __forceinline__ void products_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(N) : "memory"); }
 
 // products_done keeps what uses the sums behind the wait for them.
-__device__ __forceinline__ void products_done(float sum[128]) {
+template <int N> __device__ __forceinline__ void products_done(float (&sum)[N]) {
 #pragma unroll
-    for (int i = 0; i < 128; i++) asm volatile("" : "+f"(sum[i])::"memory");
+    for (int i = 0; i < N; i++) asm volatile("" : "+f"(sum[i])::"memory");
 }
+
+// two_warpgroups_wait waits for the 256 threads of the second and third warpgroup.
+__device__ __forceinline__ void two_warpgroups_wait() { asm volatile("bar.sync 1, 256;\n" ::: "memory"); }
+
+// products_see lets products read what the thread wrote to shared memory.
+__device__ __forceinline__ void products_see() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
 
 // tile_at describes a fetched tile: the distance of eight rows is 1024 bytes, and
 // pieces of 16 bytes are swizzled over 128.
@@ -91,9 +101,20 @@ __device__ __forceinline__ uint64_t tile_at(const void *p) {
     return (uint64_t)(shared_address(p) >> 4) | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
 }
 
+// beside_at describes two fetched tiles, one after the other, as the 16 rows of a
+// factor that has its 128 columns side by side.
+__device__ __forceinline__ uint64_t beside_at(const void *p) {
+    return (uint64_t)(shared_address(p) >> 4) | (uint64_t)(16384 >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+}
+
 #define SUM4(i) "+f"(sum[i]), "+f"(sum[i + 1]), "+f"(sum[i + 2]), "+f"(sum[i + 3])
 #define SUM16(i) SUM4(i), SUM4(i + 4), SUM4(i + 8), SUM4(i + 12)
 #define SUMS SUM16(0), SUM16(16), SUM16(32), SUM16(48), SUM16(64), SUM16(80), SUM16(96), SUM16(112)
+#define HALF_SUMS SUM16(0), SUM16(16), SUM16(32), SUM16(48)
+#define HALF_NAMES                                                                                                   \
+    "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29," \
+    "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,"   \
+    "%57,%58,%59,%60,%61,%62,%63}"
 #define NAMES                                                                                                        \
     "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29," \
     "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,"   \
@@ -113,6 +134,24 @@ __device__ __forceinline__ uint64_t tile_at(const void *p) {
     }
 MULTIPLY_TILES(bf16)
 MULTIPLY_TILES(f16)
+
+// multiply_tiles_128 does that for 128 rows of b: 64 x 128. multiply_held takes a
+// from registers, as in multiply, and b [16, 128] as beside_at has it.
+#define MULTIPLY_128(T)                                                                                       \
+    __device__ __forceinline__ void multiply_tiles_128(T, float sum[64], const void *a, const void *b) {      \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." #T "." #T " " HALF_NAMES                  \
+                     ", %64, %65, 1, 1, 1, 0, 0;\n"                                                           \
+                     : HALF_SUMS                                                                              \
+                     : "l"(tile_at(a)), "l"(tile_at(b)));                                                     \
+    }                                                                                                         \
+    __device__ __forceinline__ void multiply_held(T, float sum[64], const unsigned a[4], const void *b) {     \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." #T "." #T " " HALF_NAMES                  \
+                     ", {%64,%65,%66,%67}, %68, 1, 1, 1, 1;\n"                                                \
+                     : HALF_SUMS                                                                              \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(beside_at(b)));                        \
+    }
+MULTIPLY_128(bf16)
+MULTIPLY_128(f16)
 
 // reciprocal is right to one unit in the last place of a float.
 __device__ __forceinline__ float reciprocal(float v) {

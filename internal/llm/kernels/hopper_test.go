@@ -3,6 +3,7 @@ package kernels
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 )
 
@@ -121,6 +122,35 @@ func TestHopperTurnedProduct(t *testing.T) {
 				size[i] = max(size[i], 1e-2)
 			}
 			compare(t, fmt.Sprintf("turned product %s %v", f.name, shape), f.read(c, got, m*all*dim), expected, size, 2*f.epsilon)
+		}
+	}
+}
+
+func TestHopperAttention(t *testing.T) {
+	c := newCard(t)
+	const dim, behind = 128, 130 // rows after the last sequence hold what is no number
+	lengths := []int{1, 67, 300, 128, 5}
+	for _, f := range formats[1:] {
+		for _, shape := range [][2]int{{2, 1}, {3, 3}} {
+			heads, kv := shape[0], shape[1]
+			tokens, pieces := 0, []int32{}
+			for _, n := range lengths {
+				for from := 0; from < n; from += 128 {
+					pieces = append(pieces, int32(tokens), int32(n), int32(from))
+				}
+				tokens += n
+			}
+			all, ld := heads+2*kv, heads*dim+8
+			qkv := rounded(f, normal(4, tokens*all*dim))
+			for i := range qkv {
+				qkv[i] *= 2 // so that some scores are far from others
+			}
+			scale := float32(1 / math.Sqrt(dim))
+			rows := append(slices.Clone(qkv), slices.Repeat([]float32{float32(math.NaN())}, behind*all*dim)...)
+			out := c.take(tokens * ld * f.size)
+			c.launch("hopper_attention_"+f.name, 3, 1, HopperThreads, HopperShared, out,
+				c.tensor(f.numbers(c, rows), tokens+behind, all*dim, all*dim), c.put(pieces), len(pieces)/3, heads, kv, ld, scale)
+			compareAttention(t, fmt.Sprintf("%s %v", f.name, shape), f.read(c, out, tokens*ld), qkv, lengths, heads, kv, dim, ld, scale, 2.5*f.epsilon+5e-6)
 		}
 	}
 }

@@ -53,6 +53,7 @@ int main() {
     ADD(quantise_weights_bf16), ADD(quantise_weights_f16), ADD(quantise_weights_float), ADD(quantise_rows);
     ADD(mark_outliers), ADD(list_outliers), ADD(gemm_int8_32), ADD(gemm_int8_64), ADD(add_outliers);
     ADD_PAIRS(product_bf16), ADD_PAIRS(product_f16), ADD_PAIRS(gated_product_bf16), ADD_PAIRS(gated_product_f16), ADD_PAIRS(turned_product_bf16), ADD_PAIRS(turned_product_f16);
+    ADD(hopper_attention_bf16), ADD(hopper_attention_f16);
     char command[16], name[64];
     unsigned long long address, bytes;
     while (scanf("%15s", command) == 1) {

@@ -96,7 +96,7 @@ static struct {
     jmp_buf scheduling;
     int now;
     long moves; // how often a barrier opened or a thread ended
-    Barrier all, blocks[2], warps[64];
+    Barrier all, blocks[2], two_warpgroups, warps[64];
     std::function<void()> kernel;
 } emulated;
 
@@ -233,6 +233,7 @@ static void emulate(int grid_x, int grid_y, int threads, int shared, int togethe
     for (volatile int block = 0; block < grid_x * grid_y; block = block + together) {
         emulated.threads.resize(threads * together);
         emulated.all = {threads * together, 0, 0};
+        emulated.two_warpgroups = {256, 0, 0};
         for (int b = 0; b < together; b++) {
             emulated.shared[b].assign(shared + 1024 + 16, 0xff);
             emulated.blocks[b] = {threads, 0, 0};

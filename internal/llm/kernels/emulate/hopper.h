@@ -51,6 +51,7 @@ static inline void barrier_arrive(uint64_t *bar, unsigned rank) {
     }
     barrier_settle(b);
 }
+static inline void barrier_arrive(uint64_t *bar) { barrier_arrive(bar, block_of()); }
 static inline void barrier_wait(uint64_t *bar, int parity) {
     while ((((BarrierState *)bar)->bytes & 1) == parity) next();
 }
@@ -93,18 +94,45 @@ template <int N> static inline void products_wait() {
         groups.erase(groups.begin());
     }
 }
-static inline void products_done(float *) {}
+template <int N> static inline void products_done(float (&)[N]) {}
+static inline void two_warpgroups_wait() { wait(emulated.two_warpgroups); }
+static inline void products_see() {}
 
-template <typename T> static inline void multiply_tiles(T, float *sum, const void *a, const void *b) {
-    auto at = [](const void *tile, int row, int k) { return to_float(*(const T *)swizzled((uintptr_t)tile + row * 128 + k * 2)); };
+template <typename T> static inline float of_tile(const void *tile, int row, int k) {
+    return to_float(*(const T *)swizzled((uintptr_t)tile + row * 128 + k * 2));
+}
+template <typename T> static inline void multiply_rows(float *sum, const void *a, const void *b, int rows) {
     self().products.back().push_back([=] {
         int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
         float left[2][16];
         for (int half = 0; half < 2; half++)
-            for (int k = 0; k < 16; k++) left[half][k] = at(a, warp * 16 + half * 8 + lane / 4, k);
-        for (int j = 0; j < 32; j++)
+            for (int k = 0; k < 16; k++) left[half][k] = of_tile<T>(a, warp * 16 + half * 8 + lane / 4, k);
+        for (int j = 0; j < rows / 8; j++)
             for (int e = 0; e < 4; e++)
-                for (int k = 0; k < 16; k++) sum[j * 4 + e] += left[e / 2][k] * at(b, j * 8 + lane % 4 * 2 + e % 2, k);
+                for (int k = 0; k < 16; k++) sum[j * 4 + e] += left[e / 2][k] * of_tile<T>(b, j * 8 + lane % 4 * 2 + e % 2, k);
+    });
+}
+template <typename T> static inline void multiply_tiles(T, float *sum, const void *a, const void *b) { multiply_rows<T>(sum, a, b, 256); }
+template <typename T> static inline void multiply_tiles_128(T, float *sum, const void *a, const void *b) { multiply_rows<T>(sum, a, b, 128); }
+
+struct Held { float v[2][16]; };
+
+template <typename T> static inline void multiply_held(T, float *sum, const unsigned a[4], const void *b) {
+    memcpy(self().a, a, 16);
+    warp_wait();
+    int lane = emulated.now % 32;
+    const Thread *warp = &emulated.threads[warp_first()];
+    Held left;
+    for (int half = 0; half < 2; half++)
+        for (int k = 0; k < 16; k++) left.v[half][k] = half_of<T>(warp[lane / 4 * 4 + k % 8 / 2].a[half + k / 8 * 2], k % 2);
+    warp_wait();
+    self().products.back().push_back([=] {
+        for (int j = 0; j < 16; j++)
+            for (int e = 0; e < 4; e++) {
+                int column = j * 8 + lane % 4 * 2 + e % 2;
+                for (int k = 0; k < 16; k++)
+                    sum[j * 4 + e] += left.v[e / 2][k] * of_tile<T>((const char *)b + column / 64 * 16384, k, column % 64);
+            }
     });
 }
 
