@@ -4,7 +4,8 @@ other after a plus sign:
 make FOLDER KIND SHAPE           a checkpoint of random weights, saved by transformers; of the shape
                                  outliers, with some columns of the norms large, as in trained models
 states FOLDER IDS OUT PRECISION  states after every block, float32, as safetensors layer.N
-speed FOLDER IDS LAYER           tokens a second to the block, hidden states only, over a sweep of settings
+speed FOLDER IDS LAYER SIZE...   tokens a second to the block, hidden states only: kinds of attention (all, or sdpa
+                                 alone where sizes are given) and tokens a batch
 """
 import json, sys, time
 import torch
@@ -36,6 +37,7 @@ def make(folder, kind, shape):
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda"):
         model = AutoModelForCausalLM.from_config(config)
+    torch.set_default_dtype(torch.float32)
     for name, p in model.named_parameters():
         if name.endswith("bias"):
             p.normal_(0, 0.1)
@@ -75,16 +77,16 @@ def compare(a, b):
     print(json.dumps({"transformers_relative_error": [float((a[f"layer.{i}"].double() - b[f"layer.{i}"].double()).norm() / b[f"layer.{i}"].double().norm()) for i in range(len(a))]}))
 
 
-def speed(folder, path, layer):
+def speed(folder, path, layer, *sizes):
     ids = sorted(read(path), key=len, reverse=True)
     total = sum(map(len, ids))
-    for attention in ("sdpa", "flash_attention_2", "eager"):
+    for attention in ("sdpa",) if sizes else ("sdpa", "flash_attention_2", "eager"):
         try:
             model = load(folder, torch.bfloat16, int(layer) + 1, attention)
         except Exception as e:
             print(json.dumps({"attention": attention, "error": str(e)[:120]}))
             continue
-        for budget in ((8192, 32768, 131072) if attention != "eager" else (8192,)):
+        for budget in map(int, sizes) if sizes else (8192, 32768, 131072) if attention != "eager" else (8192,):
             batches, at = [], 0
             while at < len(ids):
                 n = max(1, budget // len(ids[at]))

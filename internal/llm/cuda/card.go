@@ -22,7 +22,8 @@ type Card struct {
 // nvidia is a card by way of its driver.
 type nvidia struct {
 	context cu.CUContext
-	modules []cu.Module
+	module  cu.Module
+	hopper  cu.Module // of kernels.HopperPTX, where that is used
 	streams [2]cu.Stream
 	blas    *blas // nil: products by our own kernels
 	fns     map[string]cu.Function
@@ -56,16 +57,13 @@ func Open(o Options) (*Card, error) {
 	if d.context, err = device.MakeContext(cu.SchedAuto); err != nil {
 		return nil, doing("opening "+d.name, plain(err))
 	}
-	module, err := cu.LoadData(kernels.PTX())
-	if err != nil {
+	if d.module, err = cu.LoadData(kernels.PTX()); err != nil {
 		return nil, doing("loading the kernels into a driver of CUDA "+release(cu.Version()), plain(err))
 	}
-	d.modules = append(d.modules, module)
 	if d.major == 9 && !o.Old && canDescribe() {
-		if module, err = cu.LoadData(kernels.HopperPTX()); err != nil {
+		if d.hopper, err = cu.LoadData(kernels.HopperPTX()); err != nil {
 			return nil, doing("loading the kernels for Hopper", plain(err))
 		}
-		d.modules = append(d.modules, module)
 		processors, err := attribute(device, "the multiprocessors", multiprocessors)
 		if err != nil {
 			return nil, err
@@ -139,13 +137,11 @@ func (d *nvidia) wait(on stream) error { return d.streams[on].Synchronize() }
 func (d *nvidia) start(kernel string, gridX, gridY, threads, shared int, cells []uint64) error {
 	fn, ok := d.fns[kernel]
 	if !ok {
-		var err error
-		for _, m := range d.modules {
-			if fn, err = m.Function(kernel); err == nil {
-				break
-			}
+		module, err := d.module, error(nil)
+		if kernels.InHopper(kernel) {
+			module = d.hopper
 		}
-		if err != nil {
+		if fn, err = module.Function(kernel); err != nil {
 			return err
 		}
 		if shared > 48<<10 {

@@ -40,6 +40,9 @@ func HopperPTX() string {
 	return hopper
 }
 
+// InHopper reports whether a kernel is in that module.
+func InHopper(kernel string) bool { return strings.Contains(hopper, ".entry "+kernel+"(") }
+
 // Version names the kernels by their content.
 func Version() string {
 	sum := sha256.Sum256([]byte(ptx + hopper))

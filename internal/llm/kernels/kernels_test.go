@@ -364,6 +364,9 @@ func TestHopperPTX(t *testing.T) {
 			t.Errorf("the module lacks %q", want)
 		}
 	}
+	if !InHopper("product_bf16") || InHopper("gemm_bf16_64") || InHopper("product") {
+		t.Error("InHopper is wrong about what is there")
+	}
 	assembler, err := exec.LookPath("ptxas")
 	if err != nil {
 		t.Skip("there is no ptxas")
