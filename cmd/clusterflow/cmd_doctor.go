@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"clusterflow/internal/linalg"
-	"clusterflow/internal/llm/worker"
 )
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -49,7 +49,7 @@ func (a *app) doctor(ctx context.Context, f *studyFlags) error {
 		line("", "%s", other)
 	}
 	line("", "%.0f GFLOPS in float32 on one core", linalg.MeasureGFLOPS(ctx))
-	line("GPU", "%s", gpu(ctx))
+	line("GPU", "%s", gpu(ctx, a.err))
 	dir := a.cachePath("x", f)
 	if free, err := freeSpace(dir); err == nil {
 		line("disk", "%s free for the cache in %s", humanize.IBytes(free), dir)
@@ -83,12 +83,12 @@ func note(s string) string {
 }
 
 // gpu says what models can be run on besides the processor.
-func gpu(ctx context.Context) string {
+func gpu(ctx context.Context, notes io.Writer) string {
 	path, err := findWorker()
 	if err != nil {
 		return "none used: " + workerName + " is neither beside clusterflow nor on the PATH; " + driver(ctx)
 	}
-	card, err := worker.Probe(ctx, path)
+	card, err := probe(ctx, notes, path)
 	if err != nil {
 		return fmt.Sprintf("none used: %v; %s", err, driver(ctx))
 	}

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -79,7 +81,7 @@ func (f *deviceFlags) forPlan(ctx context.Context, a *app, p *planned) (context.
 	if f.limit > 0 {
 		command = append(command, fmt.Sprintf("-memory=%d", f.limit))
 	}
-	card, err := worker.Probe(ctx, command...)
+	card, err := probe(ctx, a.err, command...)
 	if err != nil && f.device == "auto" {
 		fmt.Fprintf(a.err, "note: models run on the processor: %v\n", err)
 		return ctx, nil
@@ -88,4 +90,26 @@ func (f *deviceFlags) forPlan(ctx context.Context, a *app, p *planned) (context.
 		return nil, fmt.Errorf("--device cuda: %w", err)
 	}
 	return tasks.WithDevice(ctx, card), nil
+}
+
+// thinking is how long a card may take without a word to the user.
+var thinking = 3 * time.Second
+
+// probe asks a worker what it computes on, and tells the user what takes so long
+// when it is used for the first time.
+func probe(ctx context.Context, notes io.Writer, command ...string) (*worker.Process, error) {
+	var card *worker.Process
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		card, err = worker.Probe(ctx, command...)
+	}()
+	select {
+	case <-done:
+	case <-time.After(thinking):
+		fmt.Fprintln(notes, "note: the card's driver compiles the kernels, as it does for a new card, driver or version of clusterflow")
+		<-done
+	}
+	return card, err
 }

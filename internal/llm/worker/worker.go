@@ -52,10 +52,14 @@ type Process struct {
 // Name is what the process said it computes on.
 func (p *Process) Name() string { return p.Device }
 
+// probeLimit is how long a worker may take to say what it computes on. The first
+// time, the card's driver compiles the kernels: 15 s on a fast machine.
+const probeLimit = 5 * time.Minute
+
 // Probe starts the program with the argument info and returns what it computes
 // on, or why it cannot.
 func Probe(ctx context.Context, command ...string) (*Process, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, command[0], append(command[1:len(command):len(command)], "info")...)
 	cmd.WaitDelay = time.Second
