@@ -163,7 +163,8 @@ func (b *builder) material(m *material) {
 				Sources: m.weights,
 				Need:    graph.Need{Threads: 1 << 16, Memory: m.memory + int64(len(m.layers))*rowBytes, Least: m.least + int64(len(m.layers))*rowBytes}, Disk: rowBytes / int64(shards),
 			})
-			join.Inputs = append(join.Inputs, graph.Input{Name: "shard/" + strconv.Itoa(s), From: ex, Output: "rows"})
+			join.Inputs = append(join.Inputs, graph.Input{Name: "shard/" + strconv.Itoa(s), From: ex, Output: "rows"},
+				graph.Input{Name: "made/" + strconv.Itoa(s), From: ex, Output: "made"})
 		}
 		join.Inputs = append(join.Inputs, graph.Input{Name: "order", From: sent, Output: "order"})
 		b.layers[addr] = &layerNodes{
@@ -434,6 +435,10 @@ func (b *builder) report(mats []*material) {
 			for _, out := range []string{"sentences", "traces", "info"} {
 				n.Inputs = append(n.Inputs, graph.Input{Name: s.mat.label + " " + out, From: s.sentences, Output: out})
 			}
+		}
+		if rows := b.layers[s.mat.label+"/"+strconv.Itoa(s.layer)].rows; s.mat.model != nil && !seen[rows] {
+			seen[rows] = true
+			n.Inputs = append(n.Inputs, graph.Input{Name: rows.Addr + " made", From: rows, Output: "made"})
 		}
 		if !seen[s.train] {
 			seen[s.train] = true

@@ -2,6 +2,8 @@ package tasks_test
 
 import (
 	"context"
+	"encoding/json"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -54,5 +56,37 @@ func TestExtractionOnADevice(t *testing.T) {
 	}
 	if got := whole.records["m/0/extract/0"].Backend; device.passes.Load() != 2 || got != device.Name() {
 		t.Errorf("int8 was run on %q", got)
+	}
+}
+
+// Rows that are kept from the processor, beside rows that a device computes: what
+// is made of both says so, and the report reads that.
+func TestStatesOfTwoDevices(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "responses.json", workedResponses())
+	b := newBench(t)
+	made := func(a *applied, addr string) (m tasks.Made) {
+		t.Helper()
+		if err := json.Unmarshal(a.output(addr, "made"), &m); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	first := b.apply(dir, extraction("builtin:tiny", "[0]", "", ""), "rows")
+	here := made(first, "m/0/rows").Backend
+	if len(here) != 1 || here[0] != first.records["m/0/extract/0"].Backend {
+		t.Fatalf("made by %q", here)
+	}
+	write(t, dir, "responses.json", append(workedResponses(), response{
+		Full: "<think>\nOne more is asked here. It has two sentences of its own.\n</think>", QuestionID: 99,
+	}))
+	device := elsewhere{new(atomic.Int32)}
+	both, err := b.tryWith(tasks.WithDevice(context.Background(), device), dir, extraction("builtin:tiny", "[0]", "", ""), "rows")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{device.Name(), here[0]}
+	if got := made(both, "m/0/rows").Backend; !slices.Equal(got, want) || both.note("m/0/extract/0", "responses computed") != "1" {
+		t.Errorf("made by %q, want %q, with %s responses computed", got, want, both.note("m/0/extract/0", "responses computed"))
 	}
 }

@@ -23,7 +23,7 @@ func FileName(kind, output string) string {
 	}
 	base, _, _ := strings.Cut(output, "/")
 	switch base {
-	case "order", "info", "score":
+	case "order", "info", "score", "made":
 		return output + ".json"
 	case "sentences", "traces", "shard", "requests", "answers":
 		return output + ".jsonl"

@@ -23,7 +23,8 @@ import (
 // output "rows" is a safetensors file: rows f32 [sentences, hidden], the mean
 // of the residual stream after block layer over each sentence's tokens, and
 // means f32 [responses, hidden], the mean over each response's tokens from its
-// first sentence to its last (zero for a response without sentences).
+// first sentence to its last (zero for a response without sentences). Its output
+// "made" is [Made].
 //
 // All stale layers and shards of a model are one pass over its weights. Rows
 // are remembered per response, so that a shard that grew or changed in part
@@ -71,9 +72,22 @@ const (
 
 // rowsPiece says where the rows of one response and layer were kept.
 type rowsPiece struct {
-	Blob cache.Digest `json:"blob"`
-	Row  int          `json:"row"`
-	Line int          `json:"line"`
+	Blob    cache.Digest `json:"blob"`
+	Row     int          `json:"row"`
+	Line    int          `json:"line"`
+	Backend string       `json:"backend,omitempty"` // what computed them, where that was kept
+}
+
+// Made is the output "made" of extract and rows: what computed the states, each
+// way once, in order. They are the same states for all that reads them but the
+// report, which says where ways are mixed.
+type Made struct {
+	Backend []string `json:"backend"`
+}
+
+func writeMade(job *graph.Job, backends []string) error {
+	backends = slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(backends))), func(s string) bool { return s == "" })
+	return job.Write("made", func(w io.Writer) error { return json.NewEncoder(w).Encode(Made{backends}) })
 }
 
 // shardRows is the output of one job while it is filled.
@@ -85,6 +99,8 @@ type shardRows struct {
 	rows  linalg.Matrix
 	means linalg.Matrix
 	keys  []string // of each line's piece
+
+	backends []string // what computed each line; "" where that is not known
 
 	mu   sync.Mutex
 	left int   // lines still to compute
@@ -166,7 +182,7 @@ func newShardRows(job *graph.Job, hidden int) (*shardRows, error) {
 		rows += len(l.Spans)
 	}
 	out.rows, out.means = linalg.NewMatrix(rows, hidden), linalg.NewMatrix(len(out.lines), hidden)
-	out.keys = make([]string, len(out.lines))
+	out.keys, out.backends = make([]string, len(out.lines)), make([]string, len(out.lines))
 	base := pieceBase(job)
 	for i, l := range out.lines {
 		if len(l.Spans) == 0 {
@@ -182,12 +198,17 @@ func newShardRows(job *graph.Job, hidden int) (*shardRows, error) {
 }
 
 // pieceBase is what the rows of a response depend on besides its tokens: every
-// line of the node's key except the shard.
+// line of the node's key except the shard, and except the version of what is made
+// of them: rows that version 6 kept are still right.
 func pieceBase(job *graph.Job) string {
 	var b strings.Builder
 	for _, l := range job.Lines {
+		value := l.Value
+		if l.Label == "code" {
+			value = "6"
+		}
 		if !strings.HasPrefix(l.Label, "input ") {
-			fmt.Fprintf(&b, "%q %q\n", l.Label, l.Value)
+			fmt.Fprintf(&b, "%q %q\n", l.Label, value)
 		}
 	}
 	return b.String()
@@ -284,6 +305,7 @@ func (out *shardRows) restore(i int, kept keptRows) (bool, error) {
 		copy(out.rows.Row(out.first[i]+s), m[0].Row(p.Row+s))
 	}
 	copy(out.means.Row(i), m[1].Row(p.Line))
+	out.backends[i] = p.Backend
 	return true, nil
 }
 
@@ -387,6 +409,7 @@ func (out *shardRows) fill(i int, means linalg.Matrix) error {
 		copy(out.rows.Row(out.first[i]+s), means.Row(s))
 	}
 	copy(out.means.Row(i), means.Row(n))
+	out.backends[i] = out.backend()
 	out.mu.Lock()
 	defer out.mu.Unlock()
 	if out.left--; out.left > 0 {
@@ -395,14 +418,18 @@ func (out *shardRows) fill(i int, means linalg.Matrix) error {
 	return out.finish()
 }
 
+// backend is what computes the lines that are not restored.
+func (out *shardRows) backend() string {
+	if out.pass != nil && out.pass.device != nil {
+		return out.pass.device.Name()
+	}
+	return "cpu float32, " + linalg.Backend().Name
+}
+
 // finish stores the output, remembers its pieces and settles the job.
 func (out *shardRows) finish() error {
 	job := out.job
-	backend := "cpu float32, " + linalg.Backend().Name
-	if out.pass != nil && out.pass.device != nil {
-		backend = out.pass.device.Name()
-	}
-	job.Backend(backend)
+	job.Backend(out.backend())
 	if p := out.pass; p != nil && !p.partial {
 		job.Note(NotePassWork, strconv.FormatFloat(p.work(out.layer+1), 'g', 6, 64))
 		job.Note(NotePassSeconds, strconv.FormatFloat(time.Since(p.begin).Seconds(), 'f', 3, 64))
@@ -430,12 +457,15 @@ func (out *shardRows) finish() error {
 	if err != nil {
 		return err
 	}
+	if err := writeMade(job, out.backends); err != nil {
+		return err
+	}
 	pieces := map[string][]byte{}
 	for i, key := range out.keys {
 		if key == "" {
 			continue
 		}
-		raw, err := json.Marshal(rowsPiece{blob, out.first[i], i})
+		raw, err := json.Marshal(rowsPiece{blob, out.first[i], i, out.backends[i]})
 		if err != nil {
 			return err
 		}

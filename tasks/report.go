@@ -194,6 +194,13 @@ func (t *report) results(ctx context.Context, job *graph.Job, d *result.Data, da
 				},
 			})
 		}
+		if r := &d.Results[i]; s.mat.model != nil && r.StatesBy == nil {
+			var made Made
+			if err := readJSON(job, fmt.Sprintf("%s/%d/rows made", s.mat.label, s.layer), &made); err != nil {
+				return err
+			}
+			r.StatesBy = made.Backend
+		}
 		var scores scoreFile
 		if err := readJSON(job, s.node.Addr, &scores); err != nil {
 			return err

@@ -17,7 +17,8 @@ import (
 
 // rows joins the shards of a layer in file order. Its output "activations" is
 // a safetensors file: activations f32 [sentences, hidden], raw sentence means,
-// and mean f32 [hidden], the mean over responses of their token means.
+// and mean f32 [hidden], the mean over responses of their token means. Its output
+// "made" is [Made].
 type rows struct{ shards int }
 
 func (t *rows) Kind() string         { return kindRows.Name }
@@ -69,6 +70,17 @@ func (t *rows) Run(ctx context.Context, job *graph.Job) error {
 	mean := linalg.NewMatrix(1, hidden)
 	for c := range mean.Data {
 		mean.Data[c] = float32(sum[c] / float64(responses))
+	}
+	var backends []string
+	for s := range t.shards {
+		var made Made
+		if err := readJSON(job, "made/"+strconv.Itoa(s), &made); err != nil {
+			return err
+		}
+		backends = append(backends, made.Backend...)
+	}
+	if err := writeMade(job, backends); err != nil {
+		return err
 	}
 	return writeActivations(job, out, mean.Data)
 }

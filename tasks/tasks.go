@@ -49,8 +49,8 @@ type Kind struct {
 var (
 	kindSentences    = Kind{"sentences", "2", "split responses into sentences, tokenize, find token spans"}
 	kindImport       = Kind{"import", "1", "read sentences or rows that another program made"}
-	kindExtract      = Kind{"extract", "6", "hidden states of one layer, mean per sentence, for one shard of responses"}
-	kindRows         = Kind{"rows", "1", "join the shards of a layer and their mean vector"}
+	kindExtract      = Kind{"extract", "7", "hidden states of one layer, mean per sentence, for one shard of responses"}
+	kindRows         = Kind{"rows", "2", "join the shards of a layer and their mean vector"}
 	kindPCA          = Kind{"pca", "1", "principal components of a layer's rows"}
 	kindLinkage      = Kind{"linkage", "3", "the tree of an agglomerative clustering, for every size"}
 	kindTrain        = Kind{"train", "5", "fit one clustering"}
@@ -60,7 +60,7 @@ var (
 	kindSubmitEval   = Kind{"submit-eval", "3", "write the requests that grade the clustering"}
 	kindAwaitEval    = Kind{"await-eval", "1", "collect the grades"}
 	kindScore        = Kind{"score", "4", "compute every metric of one clustering"}
-	kindReport       = Kind{"report", "6", "result files, figures and the page"}
+	kindReport       = Kind{"report", "7", "result files, figures and the page"}
 )
 
 // Kinds lists every kind in the order in which a study runs them.

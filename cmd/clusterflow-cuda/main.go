@@ -4,7 +4,7 @@
 // clusterflow, which starts it. It is a program of its own because importing
 // gorgonia.org/cu ends a process that has no card.
 //
-//	clusterflow-cuda [-memory BYTES] info    what it computes on, on one line
+//	clusterflow-cuda [-memory BYTES] info    what it computes on, and how much room there is, a line each
 //	clusterflow-cuda [-memory BYTES] pass    a pass, as package internal/llm/worker has it
 package main
 
@@ -43,7 +43,7 @@ func run(o cuda.Options, args []string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%s, %.1f GB to take\n", card.Name(), float64(free)/1e9)
+		fmt.Printf("%s\n%.1f GB to take\n", card.Name(), float64(free)/1e9)
 		return nil
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -92,7 +92,7 @@ func gpu(ctx context.Context, notes io.Writer) string {
 	if err != nil {
 		return fmt.Sprintf("none used: %v; %s", err, driver(ctx))
 	}
-	return card.Name()
+	return strings.TrimSuffix(card.Name()+", "+card.Room, ", ")
 }
 
 // driver says what the NVIDIA driver's own tool says.

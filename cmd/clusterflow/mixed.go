@@ -13,8 +13,8 @@ import (
 
 // noteMixed says that the states that a report compares, of one model or of several,
 // were computed on different devices or with different libraries: small differences
-// between layers, models and clusterings may come from that. The report cannot say
-// it, since the same results make the same report wherever they come from.
+// between layers, models and clusterings may come from that. The report says so too,
+// but not how to mend it.
 func noteMixed(w io.Writer, p *planned, sum *graph.Summary, store *cache.Store) {
 	if sum.Runs["extract"]+sum.Runs["rows"]+sum.Runs["report"] == 0 {
 		return // it was said when something changed

@@ -83,7 +83,10 @@ type Result struct {
 	// Lexical says that titler or judge was the offline baseline.
 	Lexical bool
 
-	R           judge.MethodResults
+	R judge.MethodResults
+	// StatesBy is what computed the layer's hidden states, each way once; empty
+	// for activations of another program.
+	StatesBy    []string
 	Clusterings []Clustering // one per size in R; a size without one has no sizes, times or matrices on the page
 }
 

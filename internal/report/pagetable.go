@@ -109,6 +109,15 @@ func (v *pageView) summary(bs []*board) {
 	if len(backends) > 1 {
 		warn("The clusterings were computed by %d backends (%s). Small differences between them may come from that.", len(backends), strings.Join(slices.Sorted(maps.Keys(backends)), "; "))
 	}
+	ways := map[string]bool{}
+	for _, r := range d.Results {
+		for _, way := range r.StatesBy {
+			ways[way] = true
+		}
+	}
+	if len(ways) > 1 {
+		warn("The hidden states were computed in %d ways (%s). Small differences between layers, models and clusterings may come from that.", len(ways), strings.Join(slices.Sorted(maps.Keys(ways)), "; "))
+	}
 	v.answers(bs)
 	if asked, failed := v.failures(); failed > 0 {
 		warn("%s of %s answers failed (%s). They are left out of every average; the section on answers says which.", comma(failed), comma(asked), percent(failed, asked))

@@ -403,6 +403,7 @@ func TestWarnings(t *testing.T) {
 	d.Results[0].Lexical = true
 	d.Warnings = []string{"Said by the caller."}
 	d.Results[0].Clusterings[0].Backend = "gonum"
+	d.Results[0].StatesBy, d.Results[1].StatesBy = []string{"a card", "cpu float32, gonum"}, []string{"a card"}
 	d.Results[0].Clusterings[0].Sizes[0] = 0
 	first := &d.Results[0]
 	size := slices.Sorted(maps.Keys(first.R.ResultsByClusterSize))[0]
@@ -414,6 +415,7 @@ func TestWarnings(t *testing.T) {
 		"The weights of tiny are random. Its clusters mean nothing",
 		"lexical baseline",
 		"2 backends (OpenBLAS 0.3.21 SKYLAKEX; gonum)",
+		"The hidden states were computed in 2 ways (a card; cpu float32, gonum)",
 		"180 of 34,044 answers failed (0.5 %)",
 		"1 of 12 clusterings have empty clusters",
 	} {

@@ -47,6 +47,7 @@ type event struct {
 type Process struct {
 	Command []string // the program and its first arguments
 	Device  string   // what it said it computes on
+	Room    string   // and how much of it there is now
 }
 
 // Name is what the process said it computes on.
@@ -69,7 +70,8 @@ func Probe(ctx context.Context, command ...string) (*Process, error) {
 		words := strings.TrimSpace(complaint.String() + "\n" + out.String())
 		return nil, fmt.Errorf("%s info: %w: %s", command[0], err, lastLines(words))
 	}
-	return &Process{Command: command, Device: strings.TrimSpace(out.String())}, nil
+	device, room, _ := strings.Cut(strings.TrimSpace(out.String()), "\n")
+	return &Process{Command: command, Device: device, Room: room}, nil
 }
 
 // Forward is [llm.Device]'s.
