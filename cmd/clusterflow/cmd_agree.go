@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -114,13 +115,7 @@ func (a *app) poll(c *cobra.Command, args []string, f *studyFlags) (*tasks.Poll,
 		}
 		return nil, fmt.Errorf("nobody grades %s; give a clustering with its titles, such as r1/12/gmm/20/auto", addr)
 	case len(titles) > 1:
-		some := slices.Sorted(func(yield func(string) bool) {
-			for t := range titles {
-				if !yield(t) {
-					return
-				}
-			}
-		})
+		some := slices.Sorted(maps.Keys(titles))
 		return nil, fmt.Errorf("%s holds %d clusterings with titles; give one of them, such as %s", addr, len(some), some[0])
 	}
 	for t := range titles {

@@ -62,10 +62,7 @@ type completion struct {
 			Refusal string          `json:"refusal"`
 		} `json:"message"`
 	}
-	Usage struct {
-		Prompt     int `json:"prompt_tokens"`
-		Completion int `json:"completion_tokens"`
-	}
+	Usage counts
 }
 
 // decodeAnswer reads a good result line.
@@ -91,7 +88,7 @@ func decodeAnswer(key string, line []byte) Answer {
 		}
 	}
 	a.Model = c.Model
-	a.Usage = Usage{Prompt: c.Usage.Prompt, Completion: c.Usage.Completion}
+	a.Usage = c.Usage.usage()
 	if len(c.Choices) == 0 {
 		a.Error = "the answer holds no choice"
 		return a

@@ -17,14 +17,11 @@ func (d *Desk) Cancel(ctx context.Context, e Evaluator, intentID string) (BatchS
 		return BatchState{}, err
 	}
 	defer s.peer.unlock()
-	in := new(intent)
-	ok, err := d.get(intentPrefix+intentID, in)
+	in, err := d.intent(intentID)
 	if err != nil {
 		return BatchState{}, err
 	}
 	switch {
-	case !ok:
-		return BatchState{}, fmt.Errorf("there is no batch file %q in the ledger", intentID)
 	case in.Place != e.place():
 		return BatchState{}, fmt.Errorf("batch %s was sent to %s and can be cancelled only there; the study now names %s", in.BatchID, in.Place, e.place())
 	case !in.open() || in.State == fetched:

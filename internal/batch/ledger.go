@@ -187,6 +187,16 @@ func (d *Desk) get(key string, v any) (bool, error) {
 	return true, nil
 }
 
+// intent reads an intent that a person has named.
+func (d *Desk) intent(id string) (*intent, error) {
+	in := new(intent)
+	ok, err := d.get(intentPrefix+id, in)
+	if err == nil && !ok {
+		err = fmt.Errorf("there is no batch file %q in the ledger", id)
+	}
+	return in, err
+}
+
 func (d *Desk) put(values map[string]any) error {
 	enc := make(map[string][]byte, len(values))
 	for k, v := range values {

@@ -140,6 +140,9 @@ type purse struct {
 func (s *session) purse(ctx context.Context) (*purse, error) {
 	a, l := s.e.Account, s.e.Limits
 	p := &purse{cost: a.Cost, left: math.Inf(1), capped: l.Enqueued > 0 && !s.e.Direct, tokens: l.Enqueued}
+	if s.e.Direct && (a.Cost == nil || len(a.Limits) == 0) {
+		return p, nil // nothing of the ledger bears on it
+	}
 	spent, flight := make([]float64, len(a.Limits)), make([]float64, len(a.Limits))
 	hour := s.now().Add(-time.Hour)
 	var created []time.Time // batches within the last hour

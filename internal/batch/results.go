@@ -99,18 +99,25 @@ func parseLine(line []byte) (customID string, r result, err error) {
 	return l.CustomID, r, nil
 }
 
+// counts are the tokens that a chat completion names.
+type counts struct {
+	Prompt     int `json:"prompt_tokens"`
+	Completion int `json:"completion_tokens"`
+}
+
+func (c counts) usage() Usage {
+	return Usage{Prompt: max(c.Prompt, 0), Completion: max(c.Completion, 0)}
+}
+
 // usageOf is what a chat completion says about its tokens.
 func usageOf(body []byte) Usage {
 	var c struct {
-		Usage struct {
-			Prompt     int `json:"prompt_tokens"`
-			Completion int `json:"completion_tokens"`
-		} `json:"usage"`
+		Usage counts `json:"usage"`
 	}
 	if json.Unmarshal(body, &c) != nil {
 		return Usage{}
 	}
-	return Usage{Prompt: max(c.Usage.Prompt, 0), Completion: max(c.Usage.Completion, 0)}
+	return c.Usage.usage()
 }
 
 // passing reports whether asking again may help, and costs nothing that was

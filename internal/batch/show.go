@@ -39,13 +39,9 @@ func (d *Desk) Find(ctx context.Context, id string) (intentID string, err error)
 
 // Show reads what the ledger knows of a batch, without asking a server.
 func (d *Desk) Show(ctx context.Context, intentID string) (*BatchFile, error) {
-	in := new(intent)
-	ok, err := d.get(intentPrefix+intentID, in)
+	in, err := d.intent(intentID)
 	if err != nil {
 		return nil, err
-	}
-	if !ok {
-		return nil, fmt.Errorf("there is no batch file %q in the ledger", intentID)
 	}
 	b := &BatchFile{
 		BatchState: in.batchState(), Ledger: in.State, Asked: in.Asked, Cancelled: in.Cancelled,

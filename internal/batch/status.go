@@ -2,7 +2,6 @@ package batch
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -120,18 +119,13 @@ func (s *session) progress(ctx context.Context, keys []string) (Progress, error)
 // ones included.
 func (d *Desk) Batches(ctx context.Context) ([]BatchState, error) {
 	var all []*intent
-	err := d.kv.Scan(intentPrefix, func(key string, value []byte) error {
-		in := new(intent)
-		if err := json.Unmarshal(value, in); err != nil {
-			return fmt.Errorf("%s is damaged: %w", key, err)
-		}
+	err := d.eachIntent(ctx, func(in *intent) {
 		if in.BatchID != "" || in.open() {
 			all = append(all, in)
 		}
-		return ctx.Err()
 	})
 	if err != nil {
-		return nil, fmt.Errorf("listing the batch ledger: %w", err)
+		return nil, err
 	}
 	slices.SortFunc(all, byAge)
 	states := make([]BatchState, len(all))
@@ -145,20 +139,16 @@ func (d *Desk) Batches(ctx context.Context) ([]BatchState, error) {
 // that the next Advance sends those again that have no answer. They may be paid
 // for twice, which only this and [Desk.Forget] allow: a person's decision.
 func (d *Desk) Resend(ctx context.Context, intentID string) error {
-	in := new(intent)
-	ok, err := d.get(intentPrefix+intentID, in)
+	in, err := d.intent(intentID)
 	if err != nil {
 		return err
-	}
-	if !ok {
-		return fmt.Errorf("there is no batch file %q in the ledger", intentID)
 	}
 	p := d.peers.get(in.Provider)
 	if err := p.lock(ctx); err != nil {
 		return err
 	}
 	defer p.unlock()
-	if _, err := d.get(intentPrefix+intentID, in); err != nil {
+	if in, err = d.intent(intentID); err != nil {
 		return err
 	}
 	if !in.open() {
