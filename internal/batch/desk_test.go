@@ -348,7 +348,27 @@ func TestOddServers(t *testing.T) {
 			}
 			return func(s string) string { return strings.ReplaceAll(s, `output_file_id`, "later") }
 		}, "4 answered", ""},
+		"the same of a batch that was cancelled": {func(req *http.Request, n int) func(string) string {
+			if !is(req, "GET /batches/*") {
+				return nil
+			}
+			return func(s string) string {
+				if s = strings.Replace(s, `"status":"completed"`, `"status":"cancelled"`, 1); n <= 3 {
+					s = strings.ReplaceAll(s, `output_file_id`, "later")
+				}
+				return s
+			}
+		}, "4 answered", ""},
 		"an answer that cannot be read": {func(req *http.Request, n int) func(string) string {
+			if !is(req, "GET /files/*/content") {
+				return nil
+			}
+			return func(s string) string { return s[:len(s)-20] }
+		}, "3 answered, 1 failed: the server counts an answer, but its result file has none that can be read", "cannot be read"},
+		"the same in a batch that was cancelled": {func(req *http.Request, n int) func(string) string {
+			if is(req, "GET /batches/*") {
+				return func(s string) string { return strings.Replace(s, `"status":"completed"`, `"status":"cancelled"`, 1) }
+			}
 			if !is(req, "GET /files/*/content") {
 				return nil
 			}

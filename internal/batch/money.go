@@ -243,9 +243,12 @@ func (s *session) settleMoney(in *intent, results map[string]result) {
 	if in.MostUSD == 0 {
 		return // it costs nothing
 	}
+	if !in.Direct { // counted as answered, and not delivered
+		uncounted += min(max(in.Completed-in.Answered, 0), in.Requests-in.Answered)
+	}
 	if cost := s.e.Account.Cost; cost != nil {
 		in.UsedUSD = cost(int64(in.Used.Prompt), int64(in.Used.Completion))
 	}
-	// What the server did not count is taken at its dearest.
+	// What the server did not count or deliver is taken at its dearest.
 	in.UsedUSD += in.MostUSD * float64(uncounted) / float64(in.Requests)
 }

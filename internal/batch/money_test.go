@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -157,6 +158,33 @@ func TestEvaluatorsShareABudget(t *testing.T) {
 	}
 	if sum := bills[0].FlightUSD + bills[1].FlightUSD; sum > limit.USD || bills[0].Requests+bills[1].Requests != 10 {
 		t.Errorf("%d and %d requests are out for at most %g of %g", bills[0].Requests, bills[1].Requests, sum, limit.USD)
+	}
+}
+
+// An answer that the server counts and does not deliver was paid for.
+func TestBillCountsWhatWasNotDelivered(t *testing.T) {
+	w := newWorld(t, nil)
+	e, o := w.priced("judge"), w.options()
+	o.HTTPClient = &http.Client{Transport: transport(func(req *http.Request) (*http.Response, error) {
+		if is(req, "GET /files/*/content") {
+			return rewrite(req, func(s string) string { return s[:len(s)-20] })
+		}
+		return pass(req)
+	})}
+	d := NewDesk(w.kv, w.files, o)
+	reqs := ask(e, "good", 3)
+	w.finish(d, e, reqs)
+	bills, err := d.Bills(t.Context(), "study")
+	if err != nil || len(bills) != 1 {
+		t.Fatalf("%v, %v", bills, err)
+	}
+	b, most := bills[0], 0.0
+	for _, r := range reqs {
+		most += mostOf(t, e, r)
+	}
+	want := e.Account.Cost(int64(b.Used.Prompt), int64(b.Used.Completion)) + most/3
+	if b.Answered != 2 || math.Abs(b.SpentUSD-want) > 1e-12 {
+		t.Errorf("%+v, want %g spent", b, want)
 	}
 }
 

@@ -96,7 +96,7 @@ func (s *session) ask(ctx context.Context, in *intent, ours bool) (wait time.Tim
 
 // ended stores the result files of a batch before anything reads them.
 func (s *session) ended(ctx context.Context, in *intent, pl *poll) (wait time.Time, err error) {
-	if in.Status == "completed" && in.OutputID == "" && (in.Completed > 0 || in.ErrorID == "") {
+	if in.OutputID == "" && (in.Completed > 0 || in.Status == "completed" && in.ErrorID == "") {
 		// Every line may have failed, but then there is an error file and no
 		// completed line. Otherwise answers exist that cannot be reached yet.
 		if pl.odd.IsZero() {
@@ -104,10 +104,10 @@ func (s *session) ended(ctx context.Context, in *intent, pl *poll) (wait time.Ti
 		}
 		pl.backOff(s)
 		if s.now().Before(pl.odd.Add(s.grace())) {
-			s.note("batch %s at %s is completed, but names no result file yet", in.BatchID, in.Host)
+			s.note("batch %s at %s is %s, but names no result file yet", in.BatchID, in.Host, in.Status)
 			return pl.next, nil
 		}
-		return time.Time{}, fmt.Errorf("batch %s at %s is completed with %d answers, but names no result file; ask there for its output; nothing is sent again until you say so (clusterflow batches retry STUDY BATCH)", in.BatchID, in.Host, in.Completed)
+		return time.Time{}, fmt.Errorf("batch %s at %s is %s with %d answers, but names no result file; ask there for its output; nothing is sent again until you say so (clusterflow batches retry STUDY BATCH)", in.BatchID, in.Host, in.Status, in.Completed)
 	}
 	for _, f := range []struct {
 		id     string

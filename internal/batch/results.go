@@ -26,6 +26,7 @@ type result struct {
 	offset int64
 	length int
 	usage  Usage // of a good one; zero where the server does not say
+	lost   bool  // perhaps answered and paid for, but not delivered
 }
 
 // resultLine is the part of a result line that decides about it.
@@ -240,7 +241,7 @@ func (s *session) collect(ctx context.Context, in *intent) error {
 			}
 			r, ok := results[key]
 			if !ok && lost {
-				r.reason = "the server counts an answer, but its result file has none that can be read"
+				r.lost, r.reason = true, "the server counts an answer, but its result file has none that can be read"
 			} else if !ok {
 				r.reason = "no result in batch " + in.Status
 				if in.Direct {
@@ -283,7 +284,7 @@ func settle(in *intent, old row, r result) (next row, changed bool) {
 	if in.Cancelled {
 		next.Tries = old.Tries // a person's doing, which says nothing of the request
 	}
-	if r.passing() || in.Status == "failed" || in.Status == "cancelled" || in.Status == "canceled" {
+	if r.passing() || !r.lost && (in.Status == "failed" || in.Status == "cancelled" || in.Status == "canceled") {
 		if next.Tries < maxTries {
 			return row{State: unsent, Tries: next.Tries, Reason: r.reason, history: old.history}, true
 		}
