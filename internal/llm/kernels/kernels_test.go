@@ -77,17 +77,10 @@ func TestGemm(t *testing.T) {
 					to, f.numbers(c, padded(a, k, ld)), f.numbers(c, padded(b, k, ld)), m, n, ld, ld, ld, n, beta)
 				got := make([]float32, m*n)
 				c.get(to, got)
-				want, size := make([]float64, m*n), make([]float64, m*n)
-				for i := range m {
-					for j := range n {
-						for l := range k {
-							p := float64(a[i*k+l]) * float64(b[j*k+l])
-							want[i*n+j] += p
-							size[i*n+j] += math.Abs(p)
-						}
-						want[i*n+j] += float64(beta * old[i*n+j])
-						size[i*n+j] += math.Abs(float64(old[i*n+j]))
-					}
+				want, size := productOf(a, b, m, n, k)
+				for i, v := range old {
+					want[i] += float64(beta * v)
+					size[i] += math.Abs(float64(v))
 				}
 				compare(t, fmt.Sprintf("%s %v", name, shape), got, want, size, 1e-5)
 			}
