@@ -359,6 +359,17 @@ func TestOddServers(t *testing.T) {
 				return s
 			}
 		}, "4 answered", ""},
+		"the same of a batch that failed": {func(req *http.Request, n int) func(string) string {
+			if !is(req, "GET /batches/*") {
+				return nil
+			}
+			return func(s string) string {
+				if s = strings.Replace(s, `"status":"completed"`, `"status":"failed"`, 1); n <= 3 {
+					s = strings.ReplaceAll(s, `output_file_id`, "later")
+				}
+				return s
+			}
+		}, "4 answered", ""},
 		"an answer that cannot be read": {func(req *http.Request, n int) func(string) string {
 			if !is(req, "GET /files/*/content") {
 				return nil

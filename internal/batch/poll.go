@@ -82,7 +82,7 @@ func (s *session) ask(ctx context.Context, in *intent, ours bool) (wait time.Tim
 	case "completed", "expired", "cancelled", "canceled":
 		return s.ended(ctx, in, pl)
 	case "failed":
-		if in.OutputID != "" || in.ErrorID != "" {
+		if in.OutputID != "" || in.ErrorID != "" || in.Completed > 0 { // else nothing was paid
 			return s.ended(ctx, in, pl)
 		}
 		return time.Time{}, s.refused(ctx, in, b.Batch, ours)
