@@ -375,7 +375,13 @@ func TestOddServers(t *testing.T) {
 				return nil
 			}
 			return func(s string) string { return s[:len(s)-20] }
-		}, "3 answered, 1 failed: the server counts an answer, but its result file has none that can be read", "cannot be read"},
+		}, "3 answered, 1 failed: an answer came, but its result line cannot be read", "cannot be read"},
+		"the same without counts": {func(req *http.Request, n int) func(string) string {
+			if is(req, "GET /files/*/content") {
+				return func(s string) string { return s[:len(s)-20] }
+			}
+			return func(s string) string { return strings.ReplaceAll(s, "request_counts", "other_counts") }
+		}, "3 answered, 1 failed: an answer came, but its result line cannot be read", "cannot be read"},
 		"the same in a batch that was cancelled": {func(req *http.Request, n int) func(string) string {
 			if is(req, "GET /batches/*") {
 				return func(s string) string { return strings.Replace(s, `"status":"completed"`, `"status":"cancelled"`, 1) }
@@ -384,7 +390,7 @@ func TestOddServers(t *testing.T) {
 				return nil
 			}
 			return func(s string) string { return s[:len(s)-20] }
-		}, "3 answered, 1 failed: the server counts an answer, but its result file has none that can be read", "cannot be read"},
+		}, "3 answered, 1 failed: an answer came, but its result line cannot be read", "cannot be read"},
 		"download cut off once": {func(req *http.Request, n int) func(string) string {
 			return nil
 		}, "4 answered", ""},

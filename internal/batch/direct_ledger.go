@@ -23,7 +23,7 @@ func (t *turn) newBlock() (*block, error) {
 	}
 	b := &block{in: &intent{
 		ID: id, State: asking, Direct: true, Status: "direct", Provider: t.e.Identity(), Place: t.e.place(), Host: t.e.Host(),
-		Evaluator: t.e.Name, Model: t.e.Model, Created: t.now(), Study: t.e.Account.Study,
+		Evaluator: t.e.Name, Model: t.e.Model, Created: t.made(), Study: t.e.Account.Study,
 	}}
 	t.blocks[b] = true
 	return b, nil

@@ -68,9 +68,22 @@ func (in *intent) money() (spent, flight float64) {
 	return 0, 0
 }
 
-// covers reports whether a limit counts what an intent costs.
+// covers reports whether a limit counts what an intent costs: also that of an
+// earlier run whose batch was asked for since.
 func (l Limit) covers(study string, in *intent) bool {
-	return in.Study == study && (l.Evaluator == "" || l.Evaluator == in.Evaluator) && !in.Created.Before(l.Since)
+	return in.Study == study && (l.Evaluator == "" || l.Evaluator == in.Evaluator) && !(in.Created.Before(l.Since) && in.Asked.Before(l.Since))
+}
+
+// made is the time of a new intent: now, but not before the run whose limits are to
+// count it, should the clock have been set back since.
+func (s *session) made() time.Time {
+	t := s.now()
+	for _, l := range s.e.Account.Limits {
+		if t.Before(l.Since) {
+			t = l.Since
+		}
+	}
+	return t
 }
 
 // Bills says what the requests of a study have come to, by evaluator.
@@ -226,8 +239,11 @@ func (s *session) tooDear(p *purse, next load, unsent int) error {
 // settleMoney notes what a batch has cost, from its results.
 func (s *session) settleMoney(in *intent, results map[string]result) {
 	in.Settled, in.Answered, in.Used, in.UsedUSD = true, 0, Usage{}, 0
-	uncounted := 0
+	uncounted, lost := 0, 0
 	for _, r := range results {
+		if r.lost {
+			lost++
+		}
 		if !r.good {
 			continue
 		}
@@ -241,9 +257,10 @@ func (s *session) settleMoney(in *intent, results map[string]result) {
 	if in.MostUSD == 0 {
 		return // it costs nothing
 	}
-	if !in.Direct { // counted as answered, and not delivered
-		uncounted += min(max(in.Completed-in.Answered, 0), in.Requests-in.Answered)
+	if !in.Direct { // what the server counts and has not delivered
+		lost = max(lost, in.Completed-in.Answered)
 	}
+	uncounted += min(lost, max(in.Requests-in.Answered, 0))
 	if cost := s.e.Account.Cost; cost != nil {
 		in.UsedUSD = cost(int64(in.Used.Prompt), int64(in.Used.Completion))
 	}

@@ -161,6 +161,29 @@ func TestEvaluatorsShareABudget(t *testing.T) {
 	}
 }
 
+// A limit of this run holds though the clock is set back while it goes on.
+func TestALimitHoldsWhenTheClockIsSetBack(t *testing.T) {
+	w := newWorld(t, nil)
+	d, e := w.desk(), w.priced("judge")
+	reqs := ask(e, "good", 5)
+	most := 0.0
+	for _, r := range reqs {
+		most = max(most, mostOf(t, e, r))
+	}
+	e.Account.Limits = []Limit{{Name: "--max-cost 2.5", USD: 2.5 * most, Since: w.now().Add(time.Hour)}}
+	p, err := d.Advance(t.Context(), e, reqs)
+	if err != nil && !errors.As(err, new(*BudgetError)) {
+		t.Fatal(err)
+	}
+	if p.InBatch > 2 {
+		t.Errorf("%d requests are in batches, and the limit is good for 2", p.InBatch)
+	}
+	bills, err := d.Bills(t.Context(), "study")
+	if err != nil || len(bills) != 1 || bills[0].FlightUSD > 2.5*most || bills[0].Requests != 2 {
+		t.Errorf("%+v, %v", bills, err)
+	}
+}
+
 // An answer that the server counts and does not deliver was paid for.
 func TestBillCountsWhatWasNotDelivered(t *testing.T) {
 	w := newWorld(t, nil)

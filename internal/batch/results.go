@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 )
 
@@ -131,8 +132,19 @@ func (r result) passing() bool {
 	return r.status == http.StatusTooManyRequests || r.status == http.StatusRequestTimeout || r.status >= 500
 }
 
+var named = regexp.MustCompile(`"custom_id"\s*:\s*"([0-9a-f]{64})"`)
+
+// nameOf is the request of a result line that cannot be read, if that much can: its
+// answer was perhaps paid for.
+func nameOf(line []byte) string {
+	if m := named.FindSubmatch(line[:min(len(line), 4096)]); m != nil {
+		return string(m[1])
+	}
+	return ""
+}
+
 // readResults adds the lines of a result file to results. Of several lines
-// with one custom_id the first good one counts, else the first. It returns how
+// with one custom_id the first good one counts, else the first that can be read. It returns how
 // many lines could not be read; err is of the file, never of its content.
 func readResults(ctx context.Context, f io.Reader, blob string, results map[string]result) (malformed int, err error) {
 	in := bufio.NewReaderSize(f, 1<<16)
@@ -161,21 +173,16 @@ func readResults(ctx context.Context, f io.Reader, blob string, results map[stri
 		if end != nil && end != io.EOF {
 			return malformed, end
 		}
-		text := bytes.TrimSpace(line)
-		switch {
-		case skipped:
-			malformed++
-		case len(text) > 0:
+		if text := bytes.TrimSpace(line); len(text) > 0 {
 			id, r, err := parseLine(text)
-			if err != nil {
+			if skipped || err != nil {
 				malformed++
-				break
+				id, r = nameOf(text), result{lost: true, reason: "an answer came, but its result line cannot be read"}
 			}
-			if old, ok := results[id]; ok && (old.good || !r.good) {
-				break
+			if old, ok := results[id]; id != "" && (!ok || !old.good && (r.good || old.lost && !r.lost)) {
+				r.blob, r.offset, r.length = blob, start, int(offset-start)
+				results[id] = r
 			}
-			r.blob, r.offset, r.length = blob, start, int(offset-start)
-			results[id] = r
 		}
 		if end == io.EOF {
 			return malformed, nil

@@ -135,7 +135,7 @@ func (s *session) announce(ctx context.Context, reqs []Request, rows []row, todo
 	}
 	in = &intent{
 		ID: id, Provider: s.e.Identity(), Place: s.e.place(), Host: s.e.Host(),
-		Evaluator: s.e.Name, Model: s.e.Model, Requests: n, Bytes: int64(len(file)), Created: s.now(),
+		Evaluator: s.e.Name, Model: s.e.Model, Requests: n, Bytes: int64(len(file)), Created: s.made(),
 		Study: s.e.Account.Study, Prompt: total.prompt, Most: total.most, MostUSD: purse.usd(total),
 	}
 	in.KeyMark = keyMark(in.ID, s.e.APIKey)
