@@ -57,6 +57,13 @@ func (p *Process) Name() string { return p.Device }
 // time, the card's driver compiles the kernels: 15 s on a fast machine.
 const probeLimit = 5 * time.Minute
 
+// noCard is what the words of a worker mean that cannot begin: of the library for
+// the driver, which ends the process, or of the system's loader.
+var noCard = map[string]string{
+	"NoDevice":                  "there is no NVIDIA card here, or the driver does not see it (nvidia-smi lists those that it sees)",
+	"libcuda.so.1: cannot open": "NVIDIA's driver is not installed (libcuda.so.1 is missing)",
+}
+
 // Probe starts the program with the argument info and returns what it computes
 // on, or why it cannot.
 func Probe(ctx context.Context, command ...string) (*Process, error) {
@@ -68,6 +75,11 @@ func Probe(ctx context.Context, command ...string) (*Process, error) {
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := cmd.Run(); err != nil {
 		words := strings.TrimSpace(complaint.String() + "\n" + out.String())
+		for sign, meaning := range noCard {
+			if strings.Contains(words, sign) {
+				return nil, fmt.Errorf("%s, says %s", meaning, command[0])
+			}
+		}
 		return nil, fmt.Errorf("%s info: %w: %s", command[0], err, lastLines(words))
 	}
 	device, room, _ := strings.Cut(strings.TrimSpace(out.String()), "\n")

@@ -25,6 +25,10 @@ func TestMain(m *testing.M) {
 			fmt.Println("Error in initialization: NoDevice")
 			os.Exit(1)
 		}
+		if os.Args[2] == "driverless" { // as the system's loader says it
+			fmt.Fprintln(os.Stderr, "clusterflow-cuda: error while loading shared libraries: libcuda.so.1: cannot open shared object file: No such file or directory")
+			os.Exit(127)
+		}
 		fmt.Println("a card of the test")
 	case "pass":
 		if Serve(context.Background(), processor{os.Args[2]}, os.Stdin, os.Stdout) != nil {
@@ -131,7 +135,10 @@ func TestProbe(t *testing.T) {
 	if err != nil || p.Name() != "a card of the test" {
 		t.Errorf("Probe = %v, %v", p, err)
 	}
-	if _, err := Probe(context.Background(), start(t, "none").Command...); err == nil || !strings.Contains(err.Error(), "NoDevice") {
+	if _, err := Probe(context.Background(), start(t, "driverless").Command...); err == nil || !strings.Contains(err.Error(), "driver is not installed") {
+		t.Errorf("without a driver: %v", err)
+	}
+	if _, err := Probe(context.Background(), start(t, "none").Command...); err == nil || !strings.Contains(err.Error(), "there is no NVIDIA card here") {
 		t.Errorf("without a card: %v", err)
 	}
 }
