@@ -17,12 +17,23 @@ type emOptions struct {
 	progress func(done, total int, note string)
 }
 
-// emFit is a mixture that has been fitted.
+// emFit is a mixture that is being fitted, with what each row of x, [N], makes
+// of each component, [k].
 type emFit struct {
 	*gaussians
 	likelihood float64 // mean of a row, before the last step
 	iterations int
 	converged  bool
+
+	products linalg.Matrix // [N, k] features·theta
+	resp     linalg.Matrix // [N, k] responsibilities
+	used     linalg.Matrix // [N, k] those that the component was last made of
+	stale    []bool        // [k] theta is newer than products
+	whole    bool          // the last step was of every component
+	updates  int           // of single components
+
+	weight, moved []float64 // [k] sums of resp, and of its differences to used
+	sum           float64   // log-likelihood of all rows
 }
 
 // emRows is how many rows are worked on as one piece. It is part of the bits of
@@ -33,23 +44,45 @@ const emRows = 2048
 // more are made anew each time.
 const featuresKept = 1 << 30
 
+// settledPart is how much of its weight must have gone to or come from others
+// before a component takes part in a step, at most; a lower tolerance lowers it.
+const settledPart = 1e-3
+
 // em fits several mixtures to the same rows by the algorithm of Dempster, Laird
 // and Rubin (J. R. Stat. Soc. B 39, 1977), all in step, so that their densities
 // are one product of matrices and the sums for their next parameters another.
+//
+// A step maximizes only over the weights and over those components whose
+// responsibilities have moved since they last did, which is a generalized EM of
+// the same paper (see also Neal and Hinton, "A view of the EM algorithm that
+// justifies incremental, sparse, and other variants", 1998): the likelihood
+// never falls, and densities of the other components stay what they are. A
+// fit ends only after a step of all its components has gained less than the
+// tolerance.
 type em struct {
 	emOptions
 	x     linalg.Matrix
 	fits  []*emFit
 	kept  linalg.Matrix // features of all rows, if they are few enough
 	block linalg.Matrix // else of one piece
-	resp  linalg.Matrix // [N, Σ k] responsibilities of the fits at work
+}
+
+// component is one of a fit.
+type component struct {
+	*emFit
+	j int
 }
 
 // runEM fits each mixture from where it is.
 func runEM(ctx context.Context, x linalg.Matrix, first []*gaussians, o emOptions) ([]*emFit, error) {
 	m := &em{emOptions: o, x: x}
 	for _, g := range first {
-		m.fits = append(m.fits, &emFit{gaussians: g, likelihood: math.Inf(-1)})
+		f := &emFit{gaussians: g, likelihood: math.Inf(-1), stale: make([]bool, g.k), weight: make([]float64, g.k), moved: make([]float64, g.k)}
+		f.products, f.resp, f.used = linalg.NewMatrix(x.Rows, g.k), linalg.NewMatrix(x.Rows, g.k), linalg.NewMatrix(x.Rows, g.k)
+		for j := range f.stale {
+			f.stale[j] = true
+		}
+		m.fits = append(m.fits, f)
 	}
 	count := first[0].theta.Cols
 	if x.Rows*count*4 <= featuresKept {
@@ -58,7 +91,6 @@ func runEM(ctx context.Context, x linalg.Matrix, first []*gaussians, o emOptions
 	} else {
 		m.block = linalg.NewMatrix(emRows, count)
 	}
-	m.resp = linalg.NewMatrix(x.Rows, len(first)*first[0].k)
 	for {
 		at := m.working()
 		if len(at) == 0 {
@@ -81,6 +113,16 @@ func (m *em) working() []*emFit {
 	return at
 }
 
+// featuresOf are the features of the rows [from, to).
+func (m *em) featuresOf(from, to int) linalg.Matrix {
+	if m.kept.Rows > 0 {
+		return m.kept.Slice(from, to)
+	}
+	f := m.block.Slice(0, to-from)
+	m.fill(f, from)
+	return f
+}
+
 // fill writes the features of the rows from the given one on.
 func (m *em) fill(to linalg.Matrix, from int) {
 	linalg.ForEach(m.threads, linalg.Blocks(to.Rows, 64), func(b int) {
@@ -90,115 +132,193 @@ func (m *em) fill(to linalg.Matrix, from int) {
 	})
 }
 
-// sums are what maximization needs of one iteration.
-type sums struct {
-	features   []float64 // [Σ k, features], weighted by responsibility
-	weights    []float64 // [Σ k]
-	likelihood []float64 // [fits]
-}
-
-func (m *em) iterate(ctx context.Context, at []*emFit) error {
-	k, count := at[0].k, at[0].theta.Cols
-	theta := linalg.NewMatrix(len(at)*k, count)
-	for s, f := range at {
-		copy(theta.Data[s*k*count:], f.theta.Data)
-	}
-	resp := linalg.Matrix{Rows: m.x.Rows, Cols: theta.Rows, Stride: theta.Rows, Data: m.resp.Data[:m.x.Rows*theta.Rows]}
-	total := sums{weights: make([]float64, theta.Rows), likelihood: make([]float64, len(at))}
-	var part linalg.Matrix
-	if !at[0].full {
-		total.features, part = make([]float64, theta.Rows*count), linalg.NewMatrix(theta.Rows, count)
-	}
+// eachPiece calls f for rows [from, to) until ctx is done.
+func (m *em) eachPiece(ctx context.Context, f func(from, to int)) error {
 	for from := 0; from < m.x.Rows; from += emRows {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		to := min(m.x.Rows, from+emRows)
-		var f linalg.Matrix
-		if m.kept.Rows > 0 {
-			f = m.kept.Slice(from, to)
-		} else {
-			f = m.block.Slice(0, to-from)
-			m.fill(f, from)
-		}
-		r := resp.Slice(from, to)
-		linalg.Gemm(m.threads, false, true, 1, f, theta, 0, r)
-		m.expect(at, r, from, &total)
-		if at[0].full {
-			continue // the rows of each component are summed by themselves
-		}
-		linalg.Gemm(m.threads, true, false, 1, r, f, 0, part)
-		linalg.ForEach(m.threads, part.Rows, func(j int) {
-			sum := total.features[j*count : (j+1)*count]
-			for c, v := range part.Row(j) {
-				sum[c] += float64(v)
-			}
-		})
+		f(from, min(m.x.Rows, from+emRows))
 	}
-	return m.maximize(at, resp, &total)
+	return nil
 }
 
-// expect turns products into responsibilities.
-func (m *em) expect(at []*emFit, r linalg.Matrix, from int, total *sums) {
+// iterate does one expectation and one step of each fit.
+func (m *em) iterate(ctx context.Context, at []*emFit) error {
+	var stale, all []component
+	for _, f := range at {
+		f.sum = 0
+		clear(f.weight)
+		clear(f.moved)
+		for j, s := range f.stale {
+			all = append(all, component{f, j})
+			if s {
+				stale = append(stale, component{f, j})
+			}
+		}
+	}
+	theta := linalg.NewMatrix(len(stale), at[0].theta.Cols)
+	for c, of := range stale {
+		copy(theta.Row(c), of.theta.Row(of.j))
+		of.stale[of.j] = false
+	}
+	products, s := linalg.NewMatrix(emRows, theta.Rows), newSums(at[0].gaussians, all)
+	err := m.eachPiece(ctx, func(from, to int) {
+		f, p := m.featuresOf(from, to), products.Slice(0, to-from)
+		if len(stale) > 0 {
+			linalg.Gemm(m.threads, false, true, 1, f, theta, 0, p)
+		}
+		m.expect(at, stale, p, from)
+		if m.kept.Rows == 0 { // features cost too much to make them again for some
+			s.add(m.threads, f, from)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	var step []component
+	for _, f := range at {
+		likelihood := f.sum / float64(m.x.Rows)
+		gained := math.Abs(likelihood-f.likelihood) >= m.tol
+		f.likelihood = likelihood
+		f.iterations++
+		f.converged = f.whole && !gained
+		f.whole = !gained || f.iterations == m.maxIter
+		for j, moved := range f.moved {
+			if f.weight[j] >= 1e-6 && (f.whole || moved > min(m.tol, settledPart)*f.weight[j]) { // else no row is its own, or it is settled
+				step = append(step, component{f, j})
+			}
+		}
+	}
+	if m.kept.Rows > 0 {
+		s = newSums(at[0].gaussians, step)
+		if err := m.eachPiece(ctx, func(from, to int) { s.add(m.threads, m.kept.Slice(from, to), from) }); err != nil {
+			return err
+		}
+	}
+	return m.maximize(at, step, s)
+}
+
+// expect writes the products [rows, len(stale)] where they belong and turns all
+// products of these rows into responsibilities.
+func (m *em) expect(at []*emFit, stale []component, products linalg.Matrix, from int) {
 	const rows = 64
 	k, d := at[0].k, at[0].d
-	blocks := linalg.Blocks(r.Rows, rows)
-	weights, likelihood := make([]float64, blocks*r.Cols), make([]float64, blocks*len(at))
+	cols, blocks := len(at)*k, linalg.Blocks(products.Rows, rows)
+	weight, moved, likelihood := make([]float64, blocks*cols), make([]float64, blocks*cols), make([]float64, blocks*len(at))
 	linalg.ForEach(m.threads, blocks, func(b int) {
 		lp, buf, redone := make([]float64, k), make([]float64, d), make([]bool, k)
-		for i := b * rows; i < min(r.Rows, (b+1)*rows); i++ {
+		for i := b * rows; i < min(products.Rows, (b+1)*rows); i++ {
+			for c, v := range products.Row(i)[:len(stale)] {
+				stale[c].products.Row(from + i)[stale[c].j] = v
+			}
 			for s, f := range at {
-				own := r.Row(i)[s*k : (s+1)*k]
-				best, sum := f.posterior(lp, m.x.Row(from+i), own, buf, redone)
+				own, used := f.resp.Row(from+i), f.used.Row(from+i)
+				best, sum := f.posterior(lp, m.x.Row(from+i), f.products.Row(from+i), buf, redone)
 				likelihood[b*len(at)+s] += sum
+				w, mv := weight[b*cols+s*k:][:k], moved[b*cols+s*k:][:k]
 				for j, v := range lp {
 					p := 0.0
 					if v > lp[best]-farBelow {
 						p = math.Exp(v - sum)
 					}
 					own[j] = float32(p)
-					weights[b*r.Cols+s*k+j] += p
+					w[j] += p
+					mv[j] += math.Abs(p - float64(used[j]))
 				}
 			}
 		}
 	})
-	for i, v := range weights {
-		total.weights[i%r.Cols] += v
+	for i, v := range weight {
+		f, j := at[i%cols/k], i%k
+		f.weight[j] += v
+		f.moved[j] += moved[i]
 	}
 	for i, v := range likelihood {
-		total.likelihood[i%len(at)] += v
+		at[i%len(at)].sum += v
 	}
 }
 
-// maximize gives every mixture its next parameters and says whether it is at its
-// end.
-func (m *em) maximize(at []*emFit, resp linalg.Matrix, total *sums) error {
-	k, count, n := at[0].k, at[0].theta.Cols, float64(m.x.Rows)
-	errs := make([]error, resp.Cols)
-	linalg.ForEach(m.threads, resp.Cols, func(c int) {
-		g, j, weight := at[c/k].gaussians, c%k, total.weights[c]+10*epsilon
-		g.weights[j] = weight / n
-		if weight >= 1e-6 { // else no row is its own, and it stays where it is
-			if g.full {
-				if m.gather(g, j, resp, c) {
-					return
-				}
-			} else {
-				m.fromSums(g, j, resp, c, weight, total.features[c*count:(c+1)*count])
-			}
+// sums are the features of all rows, weighted by the responsibility of each of
+// some components with diagonal covariances.
+type sums struct {
+	of    []component
+	total map[component][]float64 // [features]
+	part  linalg.Matrix
+	resp  linalg.Matrix
+}
+
+// newSums is empty where covariances are full: the rows of each component are
+// then summed by themselves.
+func newSums(g *gaussians, of []component) *sums {
+	s := &sums{total: make(map[component][]float64, len(of))}
+	if g.full {
+		return s
+	}
+	s.of, s.part, s.resp = of, linalg.NewMatrix(len(of), g.theta.Cols), linalg.NewMatrix(emRows, len(of))
+	for _, c := range of {
+		s.total[c] = make([]float64, g.theta.Cols)
+	}
+	return s
+}
+
+// add adds the features of the rows from the given one on.
+func (s *sums) add(threads int, features linalg.Matrix, from int) {
+	if len(s.of) == 0 {
+		return
+	}
+	resp := s.resp.Slice(0, features.Rows)
+	for i := range resp.Rows {
+		to := resp.Row(i)
+		for c, of := range s.of {
+			to[c] = of.resp.Row(from + i)[of.j]
 		}
-		errs[c] = g.prepare(j)
+	}
+	linalg.Gemm(threads, true, false, 1, resp, features, 0, s.part)
+	linalg.ForEach(threads, len(s.of), func(c int) {
+		total := s.total[s.of[c]]
+		for i, v := range s.part.Row(c) {
+			total[i] += float64(v)
+		}
+	})
+}
+
+// maximize gives every mixture its next weights, and the components of the step
+// their next means and covariances.
+func (m *em) maximize(at []*emFit, step []component, s *sums) error {
+	n := float64(m.x.Rows)
+	for _, f := range at {
+		for j := range f.k {
+			f.reweigh(j, (f.weight[j]+10*epsilon)/n)
+		}
+	}
+	errs := make([]error, len(step))
+	linalg.ForEach(m.threads, len(step), func(c int) {
+		f, j := step[c].emFit, step[c].j
+		f.stale[j] = true
+		if f.full {
+			if m.gather(f, j) {
+				return
+			}
+		} else {
+			m.fromSums(f, j, s.total[step[c]])
+		}
+		errs[c] = f.prepare(j)
 	})
 	for _, err := range errs {
 		if err != nil {
 			return err
 		}
 	}
-	for s, f := range at {
-		likelihood := total.likelihood[s] / n
-		f.iterations++
-		f.converged = math.Abs(likelihood-f.likelihood) < m.tol
-		f.likelihood = likelihood
+	linalg.ForEach(m.threads, linalg.Blocks(m.x.Rows, rowBlock), func(b int) {
+		for i := b * rowBlock; i < min(m.x.Rows, (b+1)*rowBlock); i++ {
+			for _, c := range step {
+				c.used.Row(i)[c.j] = c.resp.Row(i)[c.j]
+			}
+		}
+	})
+	for _, c := range step {
+		c.updates++
 	}
 	if m.progress != nil {
 		best, done := math.Inf(-1), 0
@@ -214,14 +334,15 @@ const epsilon = 0x1p-52
 
 // fromSums sets mean and variances of a component from the sums of its features,
 // or, where those have lost too many digits, from the rows themselves.
-func (m *em) fromSums(g *gaussians, j int, resp linalg.Matrix, column int, weight float64, sum []float64) {
+func (m *em) fromSums(f *emFit, j int, sum []float64) {
+	g, weight := f.gaussians, f.weight[j]+10*epsilon
 	mean, cov := g.meanOf(j), g.variances(j)
 	for c := range g.d {
 		mean[c] = sum[c] / weight
 		second := sum[g.d+c] / weight
 		cov[c] = second - mean[c]*mean[c]
 		if cov[c] < 1e-3*second {
-			rows, weights := m.members(resp, column, 1e-12)
+			rows, weights := f.members(j, 1e-12)
 			g.exact(j, m.x, rows, weights)
 			return
 		}
@@ -231,9 +352,9 @@ func (m *em) fromSums(g *gaussians, j int, resp linalg.Matrix, column int, weigh
 
 // members are the rows with a part in a component that is more than least, and
 // their parts.
-func (m *em) members(resp linalg.Matrix, column int, least float32) (rows []int, weights []float64) {
-	for i := range resp.Rows {
-		if p := resp.Data[i*resp.Stride+column]; p > least {
+func (f *emFit) members(j int, least float32) (rows []int, weights []float64) {
+	for i := range f.resp.Rows {
+		if p := f.resp.Row(i)[j]; p > least {
 			rows, weights = append(rows, i), append(weights, float64(p))
 		}
 	}
@@ -247,8 +368,9 @@ const gatherLeast = 3e-8
 // gather sets mean and full covariance of a component from the rows that have a
 // part in it, which are few in many dimensions. Products are of differences to
 // the last mean. It reports whether it has prepared the component too.
-func (m *em) gather(g *gaussians, j int, resp linalg.Matrix, column int) (prepared bool) {
-	rows, weights := m.members(resp, column, gatherLeast)
+func (m *em) gather(f *emFit, j int) (prepared bool) {
+	g := f.gaussians
+	rows, weights := f.members(j, gatherLeast)
 	if g.sharp[j] || len(rows) < 2*g.d {
 		g.exact(j, m.x, rows, weights)
 		return false

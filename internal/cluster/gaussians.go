@@ -221,6 +221,14 @@ func (g *gaussians) prepare(j int) error {
 	return nil
 }
 
+// reweigh changes the weight of a component alone.
+func (g *gaussians) reweigh(j int, weight float64) {
+	by := logOf(weight) - logOf(g.weights[j])
+	g.weights[j] = weight
+	g.level[j] += by
+	g.offset[j] += by
+}
+
 func (g *gaussians) collapsed(j int) error {
 	return fmt.Errorf("the covariance of component %d of %d has collapsed: its rows lie in fewer than %d dimensions; raise reg_covar or ask for fewer clusters", j, g.k, g.d)
 }

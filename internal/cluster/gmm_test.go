@@ -235,3 +235,50 @@ func TestMixtureOddInput(t *testing.T) {
 		}
 	}
 }
+
+// A fit that leaves settled components out of its steps never loses likelihood,
+// ends where steps of all components end, and takes fewer updates to get there.
+func TestEMLeavesOutSettledComponents(t *testing.T) {
+	x, _ := blobs(linalg.Rand(31, "blobs"), 8, 150, 6, 1.2)
+	apart := x.Clone() // three of eight blobs are far from all others, and settle at once
+	for i := range apart.Rows {
+		if blob := i % 8; blob < 3 {
+			apart.Row(i)[blob] += 9
+		}
+	}
+	for _, full := range []bool{false, true} {
+		labels := make([]int32, apart.Rows)
+		for i := range labels {
+			if labels[i] = int32(i % 8); labels[i] >= 3 {
+				labels[i] = int32(3 + i/8%5) // the others begin mixed
+			}
+		}
+		run := func(tol float64, iterations int) *emFit {
+			t.Helper()
+			g, err := hardMixture(apart, labels, 8, full, columnMeans(apart, 1), 1e-6, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fits, err := runEM(t.Context(), apart, []*gaussians{g}, emOptions{maxIter: iterations, tol: tol, threads: 2})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return fits[0]
+		}
+		f := run(1e-4, 400)
+		if !f.converged || !f.whole {
+			t.Errorf("full %v: converged %v, last step of all components %v", full, f.converged, f.whole)
+		}
+		if plain := run(0, f.iterations); f.updates > plain.updates*9/10 || f.likelihood < plain.likelihood-1e-3 {
+			t.Errorf("full %v: log-likelihood %v after %d updates, with steps of all components %v after %d", full, f.likelihood, f.updates, plain.likelihood, plain.updates)
+		}
+		last := math.Inf(-1)
+		for iterations := 1; iterations <= min(30, f.iterations); iterations++ {
+			now := run(1e-4, iterations).likelihood
+			if now < last-1e-5 {
+				t.Errorf("full %v: iteration %d fell from %v to %v", full, iterations, last, now)
+			}
+			last = now
+		}
+	}
+}

@@ -119,12 +119,12 @@ var Methods = []Method{
 	},
 	{
 		Name: "gmm", Doc: "Gaussian mixture with diagonal covariances on the unit rows",
-		Space: "rows", Options: mixtureOptions, Version: "1", Fit: fitGMM,
+		Space: "rows", Options: mixtureOptions, Version: "2", Fit: fitGMM,
 		Predict: predictMixture(false),
 	},
 	{
 		Name: "pca_gmm", Doc: "Gaussian mixture with full covariances on the PCA coordinates",
-		Space: "pca", Shared: "pca", Options: pcaOptions(mixtureOptions...), Version: "1", Fit: fitPCAGMM,
+		Space: "pca", Shared: "pca", Options: pcaOptions(mixtureOptions...), Version: "2", Fit: fitPCAGMM,
 		Predict: predictMixture(true),
 	},
 	{
