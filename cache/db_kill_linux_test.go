@@ -3,10 +3,8 @@ package cache
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -60,7 +58,7 @@ func TestKillWhileOpening(t *testing.T) {
 		for n, more := 1, true; more && !t.Failed(); n++ {
 			t.Run(fmt.Sprintf("%s %d", kind, n), func(t *testing.T) {
 				dir := t.TempDir()
-				copyTree(t, left, dir)
+				must(t, os.CopyFS(dir, os.DirFS(left)))
 				if more = killed(t, dir, kind, n); !more {
 					return
 				}
@@ -83,31 +81,4 @@ func TestKillWhileOpening(t *testing.T) {
 	if hits < 10 && !t.Failed() {
 		t.Errorf("only %d changes were hit", hits)
 	}
-}
-
-// copyTree copies a folder, holes in its files as well.
-func copyTree(t *testing.T, from, to string) {
-	t.Helper()
-	must(t, filepath.Walk(from, func(path string, info os.FileInfo, err error) error {
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(to, strings.TrimPrefix(path, from))
-		if info.IsDir() {
-			return os.MkdirAll(target, 0o755)
-		}
-		in, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer in.Close()
-		out, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY, info.Mode())
-		if err != nil {
-			return err
-		}
-		if _, err := io.Copy(out, in); err != nil {
-			return err
-		}
-		return out.Close()
-	}))
 }

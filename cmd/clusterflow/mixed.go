@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -9,6 +10,7 @@ import (
 
 	"clusterflow/cache"
 	"clusterflow/graph"
+	"clusterflow/tasks"
 )
 
 // noteMixed says that the states that a report compares, of one model or of several,
@@ -23,6 +25,7 @@ func noteMixed(w io.Writer, p *planned, sum *graph.Summary, store *cache.Store) 
 	if err != nil {
 		return // a courtesy
 	}
+	defer known.Close()
 	run, err := known.Run(p.id)
 	if err != nil || run == nil {
 		return
@@ -34,16 +37,32 @@ func noteMixed(w io.Writer, p *planned, sum *graph.Summary, store *cache.Store) 
 			continue
 		}
 		r, ok := known.Record(st.Key)
-		if !ok || r.Backend == "" {
+		if !ok {
 			continue
 		}
 		model := n.Attr("model")
 		if by[model] == nil {
 			by[model] = map[string]bool{}
 		}
-		by[model][r.Backend] = true
+		for _, backend := range madeBy(r) {
+			by[model][backend] = true
+		}
 	}
+	maps.DeleteFunc(by, func(_ string, backends map[string]bool) bool { return len(backends) == 0 })
 	writeMixed(w, by)
+}
+
+// madeBy is what computed the states of an extract node, those of responses that
+// were kept from an earlier run included.
+func madeBy(r *cache.Record) []string {
+	var made tasks.Made
+	if o, ok := r.Output("made"); ok && o.Inline != nil && json.Unmarshal(o.Inline, &made) == nil {
+		return made.Backend
+	}
+	if r.Backend == "" {
+		return nil
+	}
+	return []string{r.Backend}
 }
 
 // writeMixed is the note about the backends of each model.

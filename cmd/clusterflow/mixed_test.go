@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -24,6 +26,25 @@ func TestMixedLibraries(t *testing.T) {
 		t.Errorf("nothing has changed: %v", r)
 	}
 	b.must(0, `note: the states of tiny`, "apply", "--quiet", "--force", "report", "study.hcl")
+}
+
+// TestMixedKeptResponses changes one response after the states of all were computed
+// with another library: a single node then holds states of both.
+func TestMixedKeptResponses(t *testing.T) {
+	b := newBench(t)
+	if r := b.run("doctor"); matches(`^BLAS +gonum`, r.out) {
+		t.Skip("there is one library here")
+	}
+	env := b.env
+	b.env = append(env, "CLUSTERFLOW_BLAS=gonum")
+	b.must(0, `run`, "apply", "--quiet", "--only", "extract", "study.hcl")
+	raw, err := os.ReadFile(filepath.Join(b.dir, "traces.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write("traces.json", strings.Replace(string(raw), "84 apples", "eighty-four apples", 1))
+	b.env = env
+	b.must(0, `^note: the states of tiny were computed in 2 ways \(cpu float32, .*gonum`, "apply", "--quiet", "study.hcl")
 }
 
 func TestMixedModels(t *testing.T) {

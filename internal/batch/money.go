@@ -41,6 +41,7 @@ type Bill struct {
 	Used      Usage   `json:"used"`      // as the server counted them
 	SpentUSD  float64 `json:"spent_usd"` // by Used
 	FlightUSD float64 `json:"in_flight_usd"`
+	MostUSD   float64 `json:"most_usd"` // what the answered files could have come to
 }
 
 // BudgetError says that a limit lets no further request through.
@@ -105,6 +106,7 @@ func (d *Desk) Bills(ctx context.Context, study string) ([]Bill, error) {
 		if in.Settled {
 			b.Answered += in.Answered
 			b.Counted += in.Prompt
+			b.MostUSD += in.MostUSD
 			b.Used.Prompt += in.Used.Prompt
 			b.Used.Completion += in.Used.Completion
 		}

@@ -69,7 +69,7 @@ func TestBillCountsWhatTheServerCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := bills[0]
-	if b.Answered != 3 || b.Used != used || b.FlightUSD != 0 || b.SpentUSD != e.Account.Cost(int64(used.Prompt), int64(used.Completion)) {
+	if b.Answered != 3 || b.Used != used || b.FlightUSD != 0 || b.SpentUSD != e.Account.Cost(int64(used.Prompt), int64(used.Completion)) || b.MostUSD != want {
 		t.Errorf("afterwards the bill is %+v; the answers used %+v", b, used)
 	}
 	if other, err := d.Bills(t.Context(), "other"); err != nil || len(other) != 0 {

@@ -144,8 +144,9 @@ func nameOf(line []byte) string {
 }
 
 // readResults adds the lines of a result file to results. Of several lines
-// with one custom_id the first good one counts, else the first that can be read. It returns how
-// many lines could not be read; err is of the file, never of its content.
+// with one custom_id the first good one counts, else the first that can be
+// read. It returns how many lines could not be read; err is of the file, never
+// of its content.
 func readResults(ctx context.Context, f io.Reader, blob string, results map[string]result) (malformed int, err error) {
 	in := bufio.NewReaderSize(f, 1<<16)
 	var line []byte
