@@ -44,7 +44,7 @@ func noteMixed(w io.Writer, p *planned, sum *graph.Summary, store *cache.Store) 
 		if by[model] == nil {
 			by[model] = map[string]bool{}
 		}
-		for _, backend := range madeBy(r) {
+		for _, backend := range madeBy(known, r) {
 			by[model][backend] = true
 		}
 	}
@@ -54,10 +54,15 @@ func noteMixed(w io.Writer, p *planned, sum *graph.Summary, store *cache.Store) 
 
 // madeBy is what computed the states of an extract node, those of responses that
 // were kept from an earlier run included.
-func madeBy(r *cache.Record) []string {
-	var made tasks.Made
-	if o, ok := r.Output("made"); ok && o.Inline != nil && json.Unmarshal(o.Inline, &made) == nil {
-		return made.Backend
+func madeBy(known *cache.Reader, r *cache.Record) []string {
+	if o, ok := r.Output("made"); ok {
+		if content, err := tasks.OpenOutput(known.Blobs(), o); err == nil {
+			defer content.Close()
+			var made tasks.Made
+			if json.NewDecoder(content).Decode(&made) == nil {
+				return made.Backend
+			}
+		}
 	}
 	if r.Backend == "" {
 		return nil
