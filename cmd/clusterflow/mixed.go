@@ -41,14 +41,13 @@ func noteMixed(w io.Writer, p *planned, sum *graph.Summary, store *cache.Store) 
 			continue
 		}
 		model := n.Attr("model")
-		if by[model] == nil {
-			by[model] = map[string]bool{}
-		}
 		for _, backend := range madeBy(known, r) {
+			if by[model] == nil {
+				by[model] = map[string]bool{}
+			}
 			by[model][backend] = true
 		}
 	}
-	maps.DeleteFunc(by, func(_ string, backends map[string]bool) bool { return len(backends) == 0 })
 	writeMixed(w, by)
 }
 

@@ -7,9 +7,10 @@ import (
 	"testing"
 )
 
-// TestMixedLibraries computes two layers of a model with two libraries for
-// products: apply says so once.
-func TestMixedLibraries(t *testing.T) {
+// extractedByGonum is a study whose states gonum has computed, where what runs next
+// has another library.
+func extractedByGonum(t *testing.T) *bench {
+	t.Helper()
 	b := newBench(t)
 	if r := b.run("doctor"); matches(`^BLAS +gonum`, r.out) {
 		t.Skip("there is one library here")
@@ -19,8 +20,15 @@ func TestMixedLibraries(t *testing.T) {
 	if r := b.must(0, `run`, "apply", "--quiet", "--only", "extract", "study.hcl"); matches(`were computed in`, r.err) {
 		t.Errorf("one library: %v", r)
 	}
-	b.edit("layers = [1]", "layers = [1, 2]")
 	b.env = env
+	return b
+}
+
+// TestMixedLibraries computes two layers of a model with two libraries for
+// products: apply says so once.
+func TestMixedLibraries(t *testing.T) {
+	b := extractedByGonum(t)
+	b.edit("layers = [1]", "layers = [1, 2]")
 	b.must(0, `^note: the states of tiny were computed in 2 ways \(cpu float32, .*gonum.*\): small differences`, "apply", "--quiet", "study.hcl")
 	if r := b.must(0, `0 run`, "apply", "--quiet", "study.hcl"); matches(`were computed in`, r.err) {
 		t.Errorf("nothing has changed: %v", r)
@@ -31,19 +39,12 @@ func TestMixedLibraries(t *testing.T) {
 // TestMixedKeptResponses changes one response after the states of all were computed
 // with another library: a single node then holds states of both.
 func TestMixedKeptResponses(t *testing.T) {
-	b := newBench(t)
-	if r := b.run("doctor"); matches(`^BLAS +gonum`, r.out) {
-		t.Skip("there is one library here")
-	}
-	env := b.env
-	b.env = append(env, "CLUSTERFLOW_BLAS=gonum")
-	b.must(0, `run`, "apply", "--quiet", "--only", "extract", "study.hcl")
+	b := extractedByGonum(t)
 	raw, err := os.ReadFile(filepath.Join(b.dir, "traces.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.write("traces.json", strings.Replace(string(raw), "84 apples", "eighty-four apples", 1))
-	b.env = env
 	b.must(0, `^note: the states of tiny were computed in 2 ways \(cpu float32, .*gonum`, "apply", "--quiet", "study.hcl")
 }
 

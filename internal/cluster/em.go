@@ -162,14 +162,18 @@ func (m *em) iterate(ctx context.Context, at []*emFit) error {
 		copy(theta.Row(c), of.theta.Row(of.j))
 		of.stale[of.j] = false
 	}
-	products, s := linalg.NewMatrix(emRows, theta.Rows), newSums(at[0].gaussians, all)
+	products := linalg.NewMatrix(emRows, theta.Rows)
+	var s *sums
+	if m.kept.Rows == 0 { // features cost too much to make them again for some
+		s = newSums(at[0].gaussians, all)
+	}
 	err := m.eachPiece(ctx, func(from, to int) {
 		f, p := m.featuresOf(from, to), products.Slice(0, to-from)
 		if len(stale) > 0 {
 			linalg.Gemm(m.threads, false, true, 1, f, theta, 0, p)
 		}
 		m.expect(at, stale, p, from)
-		if m.kept.Rows == 0 { // features cost too much to make them again for some
+		if s != nil {
 			s.add(m.threads, f, from)
 		}
 	})
@@ -190,7 +194,7 @@ func (m *em) iterate(ctx context.Context, at []*emFit) error {
 			}
 		}
 	}
-	if m.kept.Rows > 0 {
+	if s == nil {
 		s = newSums(at[0].gaussians, step)
 		if err := m.eachPiece(ctx, func(from, to int) { s.add(m.threads, m.kept.Slice(from, to), from) }); err != nil {
 			return err
