@@ -303,8 +303,12 @@ func (b *builder) train(addr string, c *cell, seed studies.Value[int64], g *stud
 	if m.Shared == "linkage" {
 		n.Inputs = append(n.Inputs, graph.Input{Name: "tree", From: b.linkage(ln, m), Output: "tree"})
 	}
-	terms, _ := m.whole("terms") // rows of that many
-	n.Need.Memory += 2 * int64(ln.mat.sentences) * int64(terms) * 4
+	if m.Memory != nil {
+		n.Need.Memory += m.Memory(int64(ln.mat.sentences), int64(ln.mat.hidden), int64(k), func(name string) int64 {
+			v, _ := m.whole(name)
+			return int64(v)
+		})
+	}
 	return b.add(n)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"clusterflow/internal/linalg"
 )
@@ -12,6 +13,7 @@ import (
 type emOptions struct {
 	maxIter  int
 	tol      float64 // of the mean log-likelihood
+	race     bool    // leave out fits that cannot become the best
 	reg      float64
 	threads  int
 	progress func(done, total int, note string)
@@ -24,6 +26,8 @@ type emFit struct {
 	likelihood float64 // mean of a row, before the last step
 	iterations int
 	converged  bool
+	outrun     bool            // ended because another fit is out of reach
+	gains      [paceOf]float64 // of the last iterations, in turn
 
 	products linalg.Matrix // [N, k] features·theta
 	resp     linalg.Matrix // [N, k] responsibilities
@@ -48,6 +52,9 @@ const featuresKept = 1 << 30
 // before a component takes part in a step, at most; a lower tolerance lowers it.
 const settledPart = 1e-3
 
+// paceOf is how many iterations say how fast a fit still gains.
+const paceOf = 10
+
 // em fits several mixtures to the same rows by the algorithm of Dempster, Laird
 // and Rubin (J. R. Stat. Soc. B 39, 1977), all in step, so that their densities
 // are one product of matrices and the sums for their next parameters another.
@@ -58,7 +65,9 @@ const settledPart = 1e-3
 // justifies incremental, sparse, and other variants", 1998): the likelihood
 // never falls, and densities of the other components stay what they are. A
 // fit ends only after a step of all its components has gained less than the
-// tolerance.
+// tolerance. With race, one ends also once it would stay behind the best of the
+// others as that is now, even if every iteration left to it gained twice as much
+// as the best of its last ten.
 type em struct {
 	emOptions
 	x     linalg.Matrix
@@ -106,7 +115,7 @@ func runEM(ctx context.Context, x linalg.Matrix, first []*gaussians, o emOptions
 func (m *em) working() []*emFit {
 	var at []*emFit
 	for _, f := range m.fits {
-		if !f.converged && f.iterations < m.maxIter {
+		if !f.converged && !f.outrun && f.iterations < m.maxIter {
 			at = append(at, f)
 		}
 	}
@@ -183,7 +192,9 @@ func (m *em) iterate(ctx context.Context, at []*emFit) error {
 	var step []component
 	for _, f := range at {
 		likelihood := f.sum / float64(m.x.Rows)
-		gained := math.Abs(likelihood-f.likelihood) >= m.tol
+		gain := likelihood - f.likelihood
+		gained := math.Abs(gain) >= m.tol
+		f.gains[f.iterations%paceOf] = gain
 		f.likelihood = likelihood
 		f.iterations++
 		f.converged = f.whole && !gained
@@ -194,6 +205,9 @@ func (m *em) iterate(ctx context.Context, at []*emFit) error {
 			}
 		}
 	}
+	if m.race {
+		m.leaveBehind(at)
+	}
 	if s == nil {
 		s = newSums(at[0].gaussians, step)
 		if err := m.eachPiece(ctx, func(from, to int) { s.add(m.threads, m.kept.Slice(from, to), from) }); err != nil {
@@ -201,6 +215,18 @@ func (m *em) iterate(ctx context.Context, at []*emFit) error {
 		}
 	}
 	return m.maximize(at, step, s)
+}
+
+// leaveBehind ends the fits that the best one has outrun.
+func (m *em) leaveBehind(at []*emFit) {
+	best := math.Inf(-1)
+	for _, f := range m.fits {
+		best = max(best, f.likelihood)
+	}
+	for _, f := range at {
+		reach := f.likelihood + 2*max(0, slices.Max(f.gains[:]))*float64(m.maxIter-f.iterations)
+		f.outrun = reach < best // never in the first iterations: gains begin with one from −∞
+	}
 }
 
 // expect writes the products [rows, len(stale)] where they belong and turns all

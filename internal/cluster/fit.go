@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"clusterflow/internal/linalg"
 )
@@ -68,12 +67,9 @@ func fitKMeans(ctx context.Context, method string, known []Option, points linalg
 	if err != nil {
 		return fail(err)
 	}
-	first := make([]linalg.Matrix, starts)
-	for start := range first {
-		rng := linalg.Rand(in.Seed, "k-means start", method, strconv.Itoa(in.K), strconv.Itoa(start))
-		if first[start], err = s.seed(ctx, rng); err != nil {
-			return fail(err)
-		}
+	first, err := s.starts(ctx, method, starts, in)
+	if err != nil {
+		return fail(err)
 	}
 	all, err := s.lloydAll(ctx, first, maxIter, tol, func(start, iteration, moved int) {
 		if in.Progress != nil {

@@ -67,7 +67,7 @@ func fitMixture(ctx context.Context, method string, known []Option, x linalg.Mat
 	starts, pilot := int(o["n_init"].(int64)), int(o["init_rows"].(int64))
 	em := emOptions{
 		maxIter: int(o["max_iter"].(int64)), tol: o["tol"].(float64), reg: o["reg_covar"].(float64),
-		threads: in.Threads, progress: in.Progress,
+		race: o["race"].(bool), threads: in.Threads, progress: in.Progress,
 	}
 	sample := x
 	if pilot = max(pilot, in.K); x.Rows > pilot {
@@ -81,13 +81,16 @@ func fitMixture(ctx context.Context, method string, known []Option, x linalg.Mat
 	if err != nil {
 		return fail(err)
 	}
-	best := fits[0]
-	for _, f := range fits[1:] {
+	best, outrun := fits[0], 0
+	for _, f := range fits {
 		if f.likelihood > best.likelihood {
 			best = f
 		}
+		if f.outrun {
+			outrun++
+		}
 	}
-	info := map[string]float64{"starts": float64(starts), "iterations": float64(best.iterations), "converged": flag(best.converged)}
+	info := map[string]float64{"starts": float64(starts), "starts_outrun": float64(outrun), "iterations": float64(best.iterations), "converged": flag(best.converged)}
 	if sample.Rows < x.Rows {
 		info["pilot_rows"], info["pilot_iterations"] = float64(sample.Rows), float64(best.iterations)
 		fits, err := runEM(ctx, x, []*gaussians{best.gaussians}, em)
@@ -134,12 +137,9 @@ func firstGuesses(ctx context.Context, method string, x linalg.Matrix, full bool
 	if err != nil {
 		return nil, err
 	}
-	first := make([]linalg.Matrix, starts)
-	for start := range first {
-		rng := linalg.Rand(in.Seed, "k-means start", method, strconv.Itoa(in.K), strconv.Itoa(start))
-		if first[start], err = s.seed(ctx, rng); err != nil {
-			return nil, err
-		}
+	first, err := s.starts(ctx, method, starts, in)
+	if err != nil {
+		return nil, err
 	}
 	parts, err := s.lloydAll(ctx, first, 300, 1e-4, func(start, iteration, moved int) {
 		if in.Progress != nil {
@@ -188,3 +188,31 @@ func hardMixture(x linalg.Matrix, labels []int32, k int, full bool, origin []flo
 
 // logOf is the logarithm of a weight, which may be 0.
 func logOf(w float64) float64 { return math.Log(max(w, 1e-300)) }
+
+// mixtureMemory is that of the fits, twice for what the collector has not
+// collected yet, beside k-means for their starts.
+func mixtureMemory(full bool) func(n, d, k int64, option func(string) int64) int64 {
+	return func(n, d, k int64, option func(string) int64) int64 {
+		if full {
+			d = min(d, option(ComponentsOption))
+		}
+		fits := func(n, starts int64) int64 {
+			count := int64(featureCount(int(d), full))
+			features := 4 * count * n
+			if features > featuresKept {
+				features = 4 * count * emRows
+			}
+			cov := k * d
+			if full {
+				cov *= d
+			}
+			return features + starts*(3*4*n*k+24*cov)
+		}
+		starts, pilot := option("n_init"), min(n, max(k, option("init_rows")))
+		bytes := max(fits(pilot, starts), kmeansMemory(pilot, d, k, option))
+		if pilot < n {
+			bytes = 4*d*pilot + max(bytes, fits(n, 1))
+		}
+		return 2 * bytes
+	}
+}

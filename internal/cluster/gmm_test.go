@@ -281,3 +281,29 @@ func TestEMLeavesOutSettledComponents(t *testing.T) {
 		}
 	}
 }
+
+// The race leaves starts behind and keeps the one that would have won.
+func TestRaceKeepsTheWinner(t *testing.T) {
+	x, _ := blobs(linalg.Rand(53, "blobs"), 12, 60, 5, 0.5)
+	for _, method := range []string{"gmm", "pca_gmm"} {
+		m, _ := ByName(method)
+		fit := func(options map[string]any) *Model {
+			t.Helper()
+			in := inputFor(t, m, x, 12, 2)
+			options["n_init"], options["tol"] = int64(8), 1e-5
+			in.Options = options
+			model, err := m.Fit(t.Context(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return model
+		}
+		raced, full := fit(map[string]any{}), fit(map[string]any{"race": false})
+		if raced.Info["starts_outrun"] < 3 || full.Info["starts_outrun"] != 0 {
+			t.Errorf("%s: %v of 8 starts outrun, without the race %v", method, raced.Info["starts_outrun"], full.Info["starts_outrun"])
+		}
+		if !slices.Equal(raced.Labels, full.Labels) || raced.Info["iterations"] != full.Info["iterations"] || raced.Info["converged"] != 1 {
+			t.Errorf("%s: the race ends with %v, all starts with %v", method, raced.Info, full.Info)
+		}
+	}
+}

@@ -111,19 +111,30 @@ type descent struct {
 	labels, next []int32
 	sums         []float64 // [k, d]
 	counts       []int
+	bounds       *bounds   // nil where there is no room for them
+	norms        []float32 // [k] ‖c‖²
+	largest      float32   // of norms
 	out          partition
 	settled      bool // the last update shifted the centres by no more than tol
 }
 
-// lloydAll runs several starts, in step: the distances to the centres of all of
-// them are one product of matrices.
+// newDescent is about to begin from the centres with no labels and no bounds.
+func newDescent(start, n int, centers linalg.Matrix) *descent {
+	d := &descent{start: start, centers: centers, labels: make([]int32, n), next: make([]int32, n), sums: make([]float64, centers.Rows*centers.Cols), counts: make([]int, centers.Rows)}
+	for i := range d.labels {
+		d.labels[i] = -1
+	}
+	return d
+}
+
+// lloydAll runs several starts, in step, so that they share what they read.
 func (s *kmeans) lloydAll(ctx context.Context, starts []linalg.Matrix, maxIter int, tol float64, report func(start, iteration, moved int)) ([]*partition, error) {
 	out := make([]*partition, len(starts))
 	var atWork []*descent
 	for i, centers := range starts {
-		d := &descent{start: i, centers: centers, labels: make([]int32, s.x.Rows), next: make([]int32, s.x.Rows), sums: make([]float64, s.k*s.x.Cols), counts: make([]int, s.k)}
-		for i := range d.labels {
-			d.labels[i] = -1
+		d := newDescent(i, s.x.Rows, centers)
+		if keepsBounds(int64(s.x.Rows), int64(s.k), int64(len(starts))) {
+			d.bounds = newBounds(s.x.Rows, s.k)
 		}
 		atWork = append(atWork, d)
 	}
@@ -160,7 +171,12 @@ func (s *kmeans) advance(d *descent, maxIter int, tol float64, report func(start
 	}
 	d.out.iterations++
 	report(d.start, d.out.iterations, moved)
-	s.relocate(empty, d.centers, d.labels, d.sums, d.counts)
+	relocated := s.relocate(empty, d.centers, d.labels, d.sums, d.counts)
+	if d.bounds != nil {
+		for _, i := range relocated {
+			d.bounds.forget(i)
+		}
+	}
 	shift := 0.0
 	updated := linalg.NewMatrix(s.k, s.x.Cols)
 	for c := range s.k {
@@ -168,7 +184,11 @@ func (s *kmeans) advance(d *descent, maxIter int, tol float64, report func(start
 		for j := range to {
 			to[j] = float32(d.sums[c*s.x.Cols+j] / float64(d.counts[c]))
 		}
-		shift += squaredDistance(to, old)
+		by := squaredDistance(to, old)
+		shift += by
+		if d.bounds != nil {
+			d.bounds.shift(c, math.Sqrt(by))
+		}
 	}
 	d.centers = updated
 	d.settled = len(empty) == 0 && shift <= tol*s.spread
@@ -198,7 +218,7 @@ func (s *kmeans) end(d *descent) *partition {
 
 // nearestTo gives each point the label of its nearest centre.
 func (s *kmeans) nearestTo(centers linalg.Matrix) []int32 {
-	d := &descent{centers: centers, next: make([]int32, s.x.Rows)}
+	d := &descent{centers: centers, next: make([]int32, s.x.Rows)} // no labels, no bounds
 	s.assign(context.Background(), []*descent{d})
 	return d.next
 }
@@ -209,55 +229,99 @@ const tieFraction = 1e-5
 
 // assign writes to next of every start the nearest centre of every point, the
 // first of several: the one with the least ‖c‖² − 2x·c, and where that is too
-// close to call, the least distance computed from differences. Once ctx is done it
-// leaves out what is left.
+// close to call, the least distance computed from differences. Distances that
+// bounds say are of no use are not computed, if they are many. Once ctx is done
+// it leaves out what is left.
 func (s *kmeans) assign(ctx context.Context, starts []*descent) {
-	all := linalg.NewMatrix(len(starts)*s.k, s.x.Cols)
-	norms := make([]float32, all.Rows)
-	largest := make([]float32, len(starts))
-	for t, d := range starts {
+	for _, d := range starts {
+		d.norms, d.largest = make([]float32, s.k), 0
 		for c := range s.k {
-			at := t*s.k + c
-			copy(all.Row(at), d.centers.Row(c))
-			norms[at] = float32(dot(d.centers.Row(c), d.centers.Row(c)))
-			largest[t] = max(largest[t], norms[at])
+			d.norms[c] = float32(dot(d.centers.Row(c), d.centers.Row(c)))
+			d.largest = max(d.largest, d.norms[c])
 		}
 	}
 	s.eachBlock(func(_, from, to int) {
-		if ctx.Err() != nil {
-			return
-		}
-		scores := linalg.NewMatrix(to-from, all.Rows)
-		linalg.Gemm(1, false, true, -2, s.x.Slice(from, to), all, 0, scores)
-		for i := from; i < to; i++ {
-			for t, d := range starts {
-				row := scores.Row(i - from)[t*s.k : (t+1)*s.k]
-				d.next[i] = int32(s.nearest(i, d.centers, row, norms[t*s.k:], largest[t]))
+		scores := linalg.NewMatrix(to-from, s.k)
+		for _, d := range starts {
+			if ctx.Err() != nil {
+				return
+			}
+			if d.bounds != nil && d.bounds.open(from, to, d.labels)*dotCost < (to-from)*s.k {
+				for i := from; i < to; i++ {
+					d.next[i] = s.nearestByBounds(i, d, scores.Row(0))
+				}
+				continue
+			}
+			linalg.Gemm(1, false, true, -2, s.x.Slice(from, to), d.centers, 0, scores)
+			for i := from; i < to; i++ {
+				row := scores.Row(i - from)
+				for c, n := range d.norms {
+					row[c] += n
+				}
+				d.next[i] = int32(s.nearest(i, d, row))
+				if d.bounds != nil {
+					d.bounds.set(i, int(d.next[i]), row, s.norms[i], s.rounding(i, d))
+				}
 			}
 		}
 	})
 }
 
-// nearest is the centre nearest to a point, given −2x·c of each.
-func (s *kmeans) nearest(i int, centers linalg.Matrix, scores, norms []float32, largest float32) int {
-	best, at := float32(math.Inf(1)), 0
+// dotCost is how much longer one product of two vectors takes than one element
+// of a product of matrices.
+const dotCost = 4
+
+// rounding is by how much ‖c‖² − 2x·c of a point may be off.
+func (s *kmeans) rounding(i int, d *descent) float64 {
+	return tieFraction * (s.norms[i] + float64(d.largest))
+}
+
+// nearestByBounds is the centre nearest to a point, from distances to those
+// centres only that may be it. scores has room for k.
+func (s *kmeans) nearestByBounds(i int, d *descent, scores []float32) int32 {
+	own := int(d.labels[i])
+	if !d.bounds.rivals(i, own) {
+		return d.labels[i]
+	}
+	x, err := s.x.Row(i), s.rounding(i, d)
+	score := func(c int) float32 { return d.norms[c] - 2*linalg.Dot(x, d.centers.Row(c)) }
 	for c := range scores {
-		scores[c] += norms[c]
-		if scores[c] < best {
-			best, at = scores[c], c
+		scores[c] = float32(math.Inf(1))
+	}
+	scores[own] = score(own)
+	d.bounds.setOwn(i, own, scores[own], s.norms[i], err)
+	if !d.bounds.rivals(i, own) {
+		return d.labels[i]
+	}
+	for c := range scores {
+		if c != own && d.bounds.rival(i, own, c) {
+			scores[c] = score(c)
 		}
 	}
-	limit := best + tieFraction*(float32(s.norms[i])+largest)
+	best := s.nearest(i, d, scores)
+	d.bounds.set(i, best, scores, s.norms[i], err)
+	return int32(best)
+}
+
+// nearest is the centre nearest to a point, given ‖c‖² − 2x·c of each.
+func (s *kmeans) nearest(i int, d *descent, scores []float32) int {
+	best, at := float32(math.Inf(1)), 0
+	for c, v := range scores {
+		if v < best {
+			best, at = v, c
+		}
+	}
+	limit := best + float32(s.rounding(i, d))
 	exact := -1.0 // the distance to at, once a rival asks for it
 	for c, v := range scores {
 		if v > limit || c == at {
 			continue
 		}
 		if exact < 0 {
-			exact = squaredDistance(s.x.Row(i), centers.Row(at))
+			exact = squaredDistance(s.x.Row(i), d.centers.Row(at))
 		}
-		if d := squaredDistance(s.x.Row(i), centers.Row(c)); d < exact || d == exact && c < at {
-			exact, at = d, c
+		if by := squaredDistance(s.x.Row(i), d.centers.Row(c)); by < exact || by == exact && c < at {
+			exact, at = by, c
 		}
 	}
 	return at
@@ -300,10 +364,10 @@ func (s *kmeans) move(old, labels []int32, sums []float64, counts []int) int {
 }
 
 // relocate gives every empty cluster the point that lies farthest from its
-// own centre, taken from a cluster that keeps others.
-func (s *kmeans) relocate(empty []int, centers linalg.Matrix, labels []int32, sums []float64, counts []int) {
+// own centre, taken from a cluster that keeps others, and returns these points.
+func (s *kmeans) relocate(empty []int, centers linalg.Matrix, labels []int32, sums []float64, counts []int) (moved []int) {
 	if len(empty) == 0 {
-		return
+		return nil
 	}
 	distances := s.distancesTo(centers, labels)
 	order := make([]int, len(distances))
@@ -325,7 +389,9 @@ func (s *kmeans) relocate(empty []int, centers linalg.Matrix, labels []int32, su
 		counts[from]--
 		counts[c] = 1
 		labels[i] = int32(c)
+		moved = append(moved, i)
 	}
+	return moved
 }
 
 func emptyClusters(counts []int) []int {
@@ -347,4 +413,15 @@ func (s *kmeans) distancesTo(centers linalg.Matrix, labels []int32) []float64 {
 		}
 	})
 	return out
+}
+
+// kmeansMemory is what the starts take: labels, bounds and, while they are
+// seeded, distances.
+func kmeansMemory(n, _, k int64, option func(string) int64) int64 {
+	starts := option("n_init")
+	bytes := 8 * n * starts
+	if keepsBounds(n, k, starts) {
+		bytes += 4 * n * k * starts
+	}
+	return bytes + 8*n*int64(2+seedTrials(int(k)))*min(starts, seedTogether)
 }

@@ -421,11 +421,11 @@ func TestLabelsAgreeWithStoredCentres(t *testing.T) {
 	if err != nil || s.mean == nil {
 		t.Fatalf("rows far from the origin were not moved: %v", err)
 	}
-	first, err := s.seed(t.Context(), rng)
+	first, err := s.seed(t.Context(), []*rand.Rand{rng})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := s.lloyd(t.Context(), first, 50, 0, nil)
+	p, err := s.lloyd(t.Context(), first[0], 50, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,10 @@ type Method struct {
 	// names but does not have.
 	Fit func(ctx context.Context, in Input) (*Model, error)
 
+	// Memory is about how many bytes Fit takes at its peak beside rows [n, d] for
+	// k clusters, by the method's whole-number options. nil: little.
+	Memory func(n, d, k int64, option func(name string) int64) int64
+
 	// Predict labels new rows, given the model's tensors and, for methods of the
 	// space "pca", coordinates. nil: the method has nothing to say of them.
 	Predict func(tensors map[string]linalg.Matrix, x linalg.Matrix, threads int) ([]int32, error)
@@ -84,6 +88,7 @@ var mixtureOptions = []Option{
 	{Name: "n_init", Kind: "int", Default: int64(10), Min: 1, Max: 1000, Doc: "starts, of which the most likely one is kept"},
 	{Name: "max_iter", Kind: "int", Default: int64(100), Min: 1, Max: 1e6, Doc: "iterations at most, for each start"},
 	{Name: "tol", Kind: "float", Default: 1e-3, Min: 0, Max: 1, Doc: "stop when the mean log-likelihood gains less than this"},
+	{Name: "race", Kind: "bool", Default: true, Doc: "end a start early when, at its pace, it cannot catch up with the best one in the iterations it has left"},
 	{Name: "reg_covar", Kind: "float", Default: 1e-6, Min: 0, Max: 1, Doc: "added to every variance"},
 	{Name: "init_rows", Kind: "int", Default: int64(50_000), Min: 2, Max: 1e9, Doc: "with more rows than this, the starts see this many, drawn at random, and one fit on all rows begins from the best"},
 }
@@ -109,22 +114,22 @@ func pcaOptions(own ...Option) []Option {
 var Methods = []Method{
 	{
 		Name: "spherical_kmeans", Doc: "k-means on the unit rows; centres scaled to unit length",
-		Space: "rows", Options: kmeansOptions, Version: "2", Fit: fitSphericalKMeans,
+		Space: "rows", Options: kmeansOptions, Version: "3", Fit: fitSphericalKMeans, Memory: kmeansMemory,
 		Predict: nearestOfTensor("kmeans_centers"),
 	},
 	{
 		Name: "pca_kmeans", Doc: "k-means on the PCA coordinates; centres are the means of the rows",
-		Space: "pca", Shared: "pca", Options: pcaOptions(kmeansOptions...), Version: "2", Fit: fitPCAKMeans,
+		Space: "pca", Shared: "pca", Options: pcaOptions(kmeansOptions...), Version: "3", Fit: fitPCAKMeans, Memory: kmeansMemory,
 		Predict: nearestOfTensor("pca_centers"),
 	},
 	{
 		Name: "gmm", Doc: "Gaussian mixture with diagonal covariances on the unit rows",
-		Space: "rows", Options: mixtureOptions, Version: "2", Fit: fitGMM,
+		Space: "rows", Options: mixtureOptions, Version: "3", Fit: fitGMM, Memory: mixtureMemory(false),
 		Predict: predictMixture(false),
 	},
 	{
 		Name: "pca_gmm", Doc: "Gaussian mixture with full covariances on the PCA coordinates",
-		Space: "pca", Shared: "pca", Options: pcaOptions(mixtureOptions...), Version: "2", Fit: fitPCAGMM,
+		Space: "pca", Shared: "pca", Options: pcaOptions(mixtureOptions...), Version: "3", Fit: fitPCAGMM, Memory: mixtureMemory(true),
 		Predict: predictMixture(true),
 	},
 	{
@@ -147,7 +152,7 @@ var Methods = []Method{
 	},
 	{
 		Name: "tfidf_kmeans", Doc: "spherical k-means on the words of the sentences, weighted by TF-IDF",
-		Space: "text", Null: true, Options: tfidfOptions, Version: "2", Fit: fitTFIDF,
+		Space: "text", Null: true, Options: tfidfOptions, Version: "3", Fit: fitTFIDF, Memory: tfidfMemory,
 	},
 	{
 		Name: "category", Doc: "the dataset's own categories, the most frequent first, the rest in the last cluster",

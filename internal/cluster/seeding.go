@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sort"
+	"strconv"
 
 	"clusterflow/internal/linalg"
 )
@@ -14,53 +16,89 @@ import (
 // taken from products in float32 is computed again from differences.
 const nearFraction = 1e-3
 
-// seed picks k points as the first centres: the first at random, every other
-// one the best of 2 + ⌊ln k⌋ candidates drawn with probability proportional
-// to the squared distance to the nearest centre so far, best meaning that the
-// sum of those distances falls the most. Points equal to a centre have
-// distance 0 exactly and are never drawn; the error says so when no others
-// are left.
-func (s *kmeans) seed(ctx context.Context, rng *rand.Rand) (linalg.Matrix, error) {
-	n := s.x.Rows
-	trials := 2 + int(math.Log(float64(s.k)))
-	centers := linalg.NewMatrix(s.k, s.x.Cols)
-	nearest := make([]float64, n) // squared distance to the nearest centre
-	for i := range nearest {
-		nearest[i] = math.Inf(1)
+// starts are the first centres of n starts of a method, from sources of their
+// own.
+func (s *kmeans) starts(ctx context.Context, method string, n int, in Input) ([]linalg.Matrix, error) {
+	var all []linalg.Matrix
+	for len(all) < n {
+		rngs := make([]*rand.Rand, min(seedTogether, n-len(all)))
+		for i := range rngs {
+			rngs[i] = linalg.Rand(in.Seed, "k-means start", method, strconv.Itoa(in.K), strconv.Itoa(len(all)+i))
+		}
+		some, err := s.seed(ctx, rngs)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
 	}
-	cumulative := make([]float64, n)
-	candidates := []int{rng.IntN(n)}
+	return all, nil
+}
+
+// seedTogether is how many starts are seeded in step, to bound the memory.
+const seedTogether = 10
+
+// seedTrials is how many candidates there are for every centre but the first.
+func seedTrials(k int) int { return 2 + int(math.Log(float64(k))) }
+
+// seeding is one start that is being seeded.
+type seeding struct {
+	rng        *rand.Rand
+	centers    linalg.Matrix // [k, d]
+	nearest    []float64     // [N] squared distance to the nearest centre so far
+	cumulative []float64     // [N] sums of these
+	candidates []int
+}
+
+// seed picks k points as the first centres of every start: the first at random,
+// every other one the best of 2 + ⌊ln k⌋ candidates drawn with probability
+// proportional to the squared distance to the nearest centre so far, best
+// meaning that the sum of those distances falls the most. Points equal to a
+// centre have distance 0 exactly and are never drawn; the error says so when no
+// others are left. Starts go in step, so that the candidates of all are one
+// product of matrices.
+func (s *kmeans) seed(ctx context.Context, rngs []*rand.Rand) ([]linalg.Matrix, error) {
+	n, trials := s.x.Rows, seedTrials(s.k)
+	starts := make([]seeding, len(rngs))
+	centers := make([]linalg.Matrix, len(rngs))
+	for t, rng := range rngs {
+		centers[t] = linalg.NewMatrix(s.k, s.x.Cols)
+		starts[t] = seeding{rng, centers[t], make([]float64, n), make([]float64, n), []int{rng.IntN(n)}}
+		for i := range n {
+			starts[t].nearest[i] = math.Inf(1)
+		}
+	}
 	for c := range s.k {
 		if err := ctx.Err(); err != nil {
-			return centers, err
+			return nil, err
 		}
 		if c > 0 {
-			total := 0.0
-			for i, d := range nearest {
-				total += d
-				cumulative[i] = total
-			}
-			if total == 0 {
-				return centers, fmt.Errorf("%d clusters of %d rows: only %d of the rows are distinct; ask for at most %d clusters", s.k, n, c, c)
-			}
-			candidates = candidates[:0]
-			for range trials {
-				candidates = append(candidates, draw(cumulative, nearest, rng.Float64()*total))
+			distinct := make([]bool, len(starts))
+			linalg.ForEach(s.threads, len(starts), func(t int) { distinct[t] = starts[t].draw(trials) })
+			if slices.Contains(distinct, false) {
+				return nil, fmt.Errorf("%d clusters of %d rows: only %d of the rows are distinct; ask for at most %d clusters", s.k, n, c, c)
 			}
 		}
-		distances, sums := s.candidateDistances(candidates, nearest)
-		best := 0
-		for t := range sums {
-			if sums[t] < sums[best] {
-				best = t
-			}
-		}
-		copy(centers.Row(c), s.x.Row(candidates[best]))
-		for i := range nearest {
-			nearest[i] = distances[i*len(candidates)+best]
-		}
+		s.take(c, starts)
 	}
 	return centers, nil
+}
+
+// draw picks the candidates for the next centre; false if every point is a
+// centre.
+func (s *seeding) draw(trials int) bool {
+	total := 0.0
+	for i, d := range s.nearest {
+		total += d
+		s.cumulative[i] = total
+	}
+	s.candidates = s.candidates[:0]
+	for range trials {
+		if total == 0 {
+			return false
+		}
+		s.candidates = append(s.candidates, draw(s.cumulative, s.nearest, s.rng.Float64()*total))
+	}
+	return true
 }
 
 // draw returns the first point whose cumulative weight exceeds at. Rounding
@@ -75,16 +113,22 @@ func draw(cumulative, weights []float64, at float64) int {
 	return i
 }
 
-// candidateDistances returns what every point's squared distance to its
-// nearest centre would be with each candidate added, [N, candidates], and the
-// sum over the points for each.
-func (s *kmeans) candidateDistances(candidates []int, nearest []float64) (distances, sums []float64) {
+// take makes the best candidate of every start its centre c. All starts have as
+// many candidates.
+func (s *kmeans) take(c int, starts []seeding) {
+	each := len(starts[0].candidates)
+	var candidates []int
+	for _, t := range starts {
+		candidates = append(candidates, t.candidates...)
+	}
 	m := len(candidates)
 	points := linalg.NewMatrix(m, s.x.Cols)
 	for t, i := range candidates {
 		copy(points.Row(t), s.x.Row(i))
 	}
-	distances = make([]float64, s.x.Rows*m)
+	// What every point's squared distance to its nearest centre would be with
+	// each candidate added, and the sums over the points.
+	distances := make([]float64, s.x.Rows*m)
 	partial := make([]float64, linalg.Blocks(s.x.Rows, rowBlock)*m)
 	s.eachBlock(func(b, from, to int) {
 		products := linalg.NewMatrix(to-from, m)
@@ -96,15 +140,26 @@ func (s *kmeans) candidateDistances(candidates []int, nearest []float64) (distan
 				if d < nearFraction*scale {
 					d = squaredDistance(s.x.Row(i), points.Row(t))
 				}
-				d = min(d, nearest[i])
+				d = min(d, starts[t/each].nearest[i])
 				distances[i*m+t] = d
 				partial[b*m+t] += d
 			}
 		}
 	})
-	sums = make([]float64, m)
+	sums := make([]float64, m)
 	for p, v := range partial {
 		sums[p%m] += v
 	}
-	return distances, sums
+	linalg.ForEach(s.threads, len(starts), func(t int) {
+		best := t * each
+		for at := best; at < (t+1)*each; at++ {
+			if sums[at] < sums[best] {
+				best = at
+			}
+		}
+		copy(starts[t].centers.Row(c), points.Row(best))
+		for i := range starts[t].nearest {
+			starts[t].nearest[i] = distances[i*m+best]
+		}
+	})
 }

@@ -64,3 +64,8 @@ func words(text string) []string {
 	})
 	return slices.DeleteFunc(fields, func(w string) bool { return utf8.RuneCountInString(w) < 2 })
 }
+
+// tfidfMemory is that of k-means and of the rows it makes and scales.
+func tfidfMemory(n, d, k int64, option func(string) int64) int64 {
+	return kmeansMemory(n, d, k, option) + 2*n*option("terms")*4
+}

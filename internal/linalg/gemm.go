@@ -58,6 +58,15 @@ func Gemm64(threads int, transA, transB bool, alpha float64, a, b blas64.General
 	})
 }
 
+// Dot is the scalar product of two vectors of the same length, summed in
+// float32.
+func Dot(a, b []float32) float32 {
+	if len(a) != len(b) {
+		panic(ShapeError{"Dot", fmt.Sprintf("[%d] · [%d]", len(a), len(b))})
+	}
+	return gonum.Implementation{}.Sdot(len(a), a, 1, b, 1)
+}
+
 // product is the shape of op(a)·op(b) = c: [m, k] · [k, n].
 type product struct {
 	transA, transB bool
