@@ -28,6 +28,7 @@ func main() {
 	var b bench
 	var methods, sizes string
 	flag.StringVar(&b.x, "x", "", ".npy `file` of float32 rows of unit length")
+	flag.StringVar(&b.made, "case", "", "rows made by hand in place of -x: "+strings.Join(caseNames(), ", "))
 	flag.StringVar(&methods, "methods", strings.Join(methodNames(), ","), "of the grid")
 	flag.StringVar(&sizes, "sizes", "5,10,15,20,25,30,35,40,45,50", "numbers of clusters")
 	flag.IntVar(&b.seeds, "seeds", 1, "how many seeds")
@@ -52,7 +53,7 @@ func main() {
 }
 
 type bench struct {
-	x, python, cells, profile          string
+	x, made, python, cells, profile    string
 	methods                            []cluster.Method
 	sizes                              []int
 	seeds, starts, peerStarts, threads int
@@ -97,8 +98,8 @@ func (b *bench) grid(methods, sizes string) error {
 		}
 		b.sizes = append(b.sizes, k)
 	}
-	if b.x == "" {
-		return fmt.Errorf("-x is needed; see -help")
+	if (b.x == "") == (b.made == "") {
+		return fmt.Errorf("one of -x and -case is needed; see -help")
 	}
 	return nil
 }
@@ -108,13 +109,18 @@ func (b *bench) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if b.rows, err = linalg.ReadMatrixFile(b.x); err != nil {
-		return err
-	}
 	if b.folder, err = os.MkdirTemp("", "cluster-bench-"); err != nil {
 		return err
 	}
 	defer os.RemoveAll(b.folder)
+	if b.made != "" {
+		if b.x, err = handMade(b.made, b.folder); err != nil {
+			return err
+		}
+	}
+	if b.rows, err = linalg.ReadMatrixFile(b.x); err != nil {
+		return err
+	}
 	b.scorers, b.trees = map[string]*scorer{}, map[string]*tree{}
 	if b.profile == "" {
 		if err := b.probe(ctx); err != nil {
