@@ -70,8 +70,8 @@ var cases = map[string]func(rng *rand.Rand) linalg.Matrix{
 		}
 		return x
 	},
-	// 24 points, each 125 times with hardly any noise: with 24 clusters, most
-	// starts have two centres in one of them
+	// 24 points, each 125 times with hardly any noise: of more clusters, the
+	// rest have next to nothing to divide
 	"points": func(rng *rand.Rand) linalg.Matrix {
 		x, at := linalg.NewMatrix(3000, caseWidth), make([][]float64, 24)
 		for i := range at {

@@ -44,7 +44,7 @@ def probe():
 
 def pca(x):
     from sklearn.decomposition import PCA
-    return lambda: PCA(job["components"], random_state=job["seed"]).fit_transform(x), lambda _: {}
+    return lambda: PCA(min(job["components"], *x.shape), random_state=job["seed"]).fit_transform(x), lambda _: {}
 
 
 def kmeans(x):

@@ -1,7 +1,7 @@
 // Command rows measures how time and memory of each clustering method grow with
 // the number of rows N and their width d, and draws both.
 //
-//	go run ./bench/rows -x ROWS.npy [-n 5000,22000,110000] [-d 384,768,1536] [-plot docs/rows]
+//	go run ./bench/rows -x ROWS.npy [-n 5000,22000,110000] [-d 384,768,1536] [-cells FILE] [-plot docs/rows]
 //
 // Each cell runs in a process of its own, whose peak of resident memory is that
 // of the cell: its rows, what the method shares (components, tree) and one fit
@@ -11,9 +11,11 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -41,12 +43,13 @@ type cell struct {
 }
 
 func main() {
-	var x, methods, ns, ds, plot, child string
+	var x, methods, ns, ds, kept, plot, child string
 	var k int
 	flag.StringVar(&x, "x", "", "rows, .npy or .safetensors")
 	flag.StringVar(&methods, "methods", "spherical_kmeans,pca_kmeans,gmm,pca_gmm,agglomerative,pca_agglomerative,sae_topk", "methods to measure")
 	flag.StringVar(&ns, "n", "5000,22000,110000", "numbers of rows")
 	flag.StringVar(&ds, "d", "384,768,1536", "widths")
+	flag.StringVar(&kept, "cells", "", "`file` of the cells that have been measured, added to; without it nothing is kept")
 	flag.StringVar(&plot, "plot", "", "write PLOT-time.svg, PLOT-memory.svg and PLOT-width.svg")
 	flag.StringVar(&child, "cell", "", "measure this cell and print it as JSON (for the program itself)")
 	flag.IntVar(&k, "k", 10, "clusters")
@@ -55,7 +58,7 @@ func main() {
 		if child != "" {
 			return measure(child)
 		}
-		return run(x, strings.Split(methods, ","), ns, ds, k, plot)
+		return run(x, strings.Split(methods, ","), ns, ds, k, kept, plot)
 	}()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "rows:", err)
@@ -76,7 +79,7 @@ func numbers(list string) ([]int, error) {
 	return slices.Compact(out), nil
 }
 
-func run(x string, methods []string, ns, ds string, k int, plot string) error {
+func run(x string, methods []string, ns, ds string, k int, kept, plot string) error {
 	rows, err := numbers(ns)
 	if err != nil {
 		return err
@@ -99,22 +102,29 @@ func run(x string, methods []string, ns, ds string, k int, plot string) error {
 	for _, d := range widths[:len(widths)-1] {
 		shapes = append(shapes, shape{rows[0], d})
 	}
-	for _, s := range shapes {
-		if err := cut(x, filepath.Join(dir, fmt.Sprintf("%d-%d", s.n, s.d)), s.n, s.d); err != nil {
-			return err
-		}
-	}
-	runtime.GC()
 	fmt.Printf("%s, %d processors, %d clusters; each cell with what its method shares\n\n", linalg.Backend().Name, runtime.GOMAXPROCS(0), k)
 	fmt.Println("| method | rows | columns | seconds | peak memory, GB |\n|---|---|---|---|---|")
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	var cells []cell
+	cells, err := readCells(kept)
+	if err != nil {
+		return err
+	}
 	for _, m := range methods {
 		for _, s := range shapes {
 			c := cell{Method: m, N: s.n, D: s.d, K: k}
+			if slices.ContainsFunc(cells, func(o cell) bool { return o.Method == m && o.N == s.n && o.D == s.d && o.K == k }) {
+				continue
+			}
+			file := filepath.Join(dir, fmt.Sprintf("%d-%d", s.n, s.d))
+			if _, err := os.Stat(file); err != nil {
+				if err := cut(x, file, s.n, s.d); err != nil {
+					return err
+				}
+				runtime.GC()
+			}
 			raw, err := json.Marshal(c)
 			if err != nil {
 				return err
@@ -129,6 +139,9 @@ func run(x string, methods []string, ns, ds string, k int, plot string) error {
 				return err
 			}
 			cells = append(cells, c)
+			if err := keep(kept, out); err != nil {
+				return err
+			}
 			fmt.Printf("| %s | %d | %d | %.1f | %.2f |\n", m, c.N, c.D, c.Seconds, c.Peak/1e9)
 		}
 	}
@@ -158,6 +171,36 @@ func run(x string, methods []string, ns, ds string, k int, plot string) error {
 		return err
 	}
 	return loglog.Write(plot+"-width.svg", "columns", "d", "s", line(func(c cell) bool { return c.N == rows[0] }, d, seconds))
+}
+
+// readCells reads one cell a line; no file has none.
+func readCells(path string) ([]cell, error) {
+	data, err := os.ReadFile(path)
+	if path == "" || errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var cells []cell
+	for line := range strings.Lines(string(data)) {
+		var c cell
+		if err := json.Unmarshal([]byte(line), &c); err != nil {
+			return nil, fmt.Errorf("%s: cell %d: %w", path, len(cells)+1, err)
+		}
+		cells = append(cells, c)
+	}
+	return cells, err
+}
+
+// keep adds a cell to the file, if there is to be one.
+func keep(path string, line []byte) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(bytes.TrimSpace(line), '\n'))
+	return errors.Join(err, f.Close())
 }
 
 // cut writes the first n rows and d columns, scaled to unit length.

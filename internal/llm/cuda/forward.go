@@ -347,7 +347,7 @@ func (f *forward) multiply(err *error, to address, x input, at int, l layer, row
 	if *err != nil {
 		return
 	}
-	from := x.data + address(int64(at)*int64(x.ld)*int64(f.size))
+	from := place(x.data, at, x.ld, f.size)
 	done := false
 	*err = f.timed(fmt.Sprintf("product %d", l.out), func() (err error) {
 		done, err = f.driver.product(to, from, l.data, f.piece, l.out, l.in, x.ld, up(l.in), l.out, f.number, beta)

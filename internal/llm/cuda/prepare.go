@@ -187,18 +187,18 @@ func (f *forward) prepare() error {
 // embed sets the states to rows of the embedding table. Only the rows that are
 // there go to the card.
 func (f *forward) embed(table llm.Weight) error {
-	place := make([]int32, f.config.Vocab) // of an id among those that are there, from 1
+	numbers := make([]int32, f.config.Vocab) // of an id among those that are there, from 1
 	var found []int32
 	ids := make([][]int32, len(f.batches))
 	for k, b := range f.batches {
 		ids[k] = make([]int32, 0, b.tokens)
 		for _, i := range b.seqs {
 			for _, id := range f.pass.Sequences[i].IDs {
-				if place[id] == 0 {
+				if numbers[id] == 0 {
 					found = append(found, id)
-					place[id] = int32(len(found))
+					numbers[id] = int32(len(found))
 				}
-				ids[k] = append(ids[k], place[id]-1)
+				ids[k] = append(ids[k], numbers[id]-1)
 			}
 		}
 	}
