@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -160,10 +159,5 @@ func handMade(name, folder string) (path string, err error) {
 		return "", err
 	}
 	path = filepath.Join(folder, name+".npy")
-	f, err := os.Create(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	return path, linalg.WriteNPY(f, []int{x.Rows, x.Cols}, x)
+	return path, writeNPY(path, x)
 }

@@ -15,7 +15,8 @@ type cell struct {
 	Method  string  `json:"method"`
 	K       int     `json:"k"`
 	Seed    int64   `json:"seed"`
-	Starts  int     `json:"starts"` // asked for
+	Starts  int     `json:"starts"`           // asked for
+	Paired  bool    `json:"paired,omitempty"` // from the same first centres
 	Ours    side    `json:"ours"`
 	Peer    side    `json:"peer"`
 	Heights float64 `json:"heights,omitempty"` // agglomerative: the largest difference of a merge height
@@ -64,7 +65,7 @@ func (c cell) String() string {
 // in says whether the cell has been measured.
 func (c cell) in(cells []cell) bool {
 	for _, o := range cells {
-		if o.Method == c.Method && o.K == c.K && o.Seed == c.Seed && o.Starts == c.Starts {
+		if o.Method == c.Method && o.K == c.K && o.Seed == c.Seed && o.Starts == c.Starts && o.Paired == c.Paired {
 			return true
 		}
 	}

@@ -34,6 +34,7 @@ func main() {
 	flag.IntVar(&b.seeds, "seeds", 1, "how many seeds")
 	flag.IntVar(&b.starts, "starts", 0, "of the mixtures, for both sides; 0 for the default of the method")
 	flag.IntVar(&b.peerStarts, "peer-starts", 0, "of the peer's mixtures, whose seconds are then multiplied; 0 for as many as ours")
+	flag.BoolVar(&b.paired, "paired", false, "one start of k-means and mixtures, from the same first centres on both sides: rows at random")
 	flag.Float64Var(&b.budget, "budget", 600, "`seconds` after which a cell of the peer is stopped")
 	flag.IntVar(&b.threads, "threads", 2, "for both programs")
 	flag.StringVar(&b.python, "python", "python3", "`program` that runs Python with scikit-learn and PyTorch")
@@ -58,6 +59,7 @@ type bench struct {
 	sizes                              []int
 	seeds, starts, peerStarts, threads int
 	budget                             float64
+	paired                             bool
 
 	rows, coords       linalg.Matrix
 	scorers            map[string]*scorer // by space
@@ -137,7 +139,7 @@ func (b *bench) run(ctx context.Context) error {
 	for _, m := range b.methods {
 		for _, k := range b.sizes {
 			for seed := range b.seeds {
-				c := cell{Method: m.Name, K: k, Seed: int64(seed), Starts: b.startsOf(m)}
+				c := cell{Method: m.Name, K: k, Seed: int64(seed), Starts: b.startsOf(m), Paired: b.paired}
 				if c.in(cells) {
 					continue
 				}
@@ -163,6 +165,9 @@ func (b *bench) startsOf(m cluster.Method) int {
 	for _, o := range m.Options {
 		if o.Name != "n_init" {
 			continue
+		}
+		if b.paired {
+			return 1
 		}
 		if b.starts > 0 && strings.HasSuffix(m.Name, "gmm") {
 			return b.starts

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -39,6 +40,9 @@ func (b *bench) own(ctx context.Context, m cluster.Method, c *cell) (*cluster.Mo
 		}
 		s.PCA, in.Coords, points = b.pca, b.coords, b.coords
 	}
+	if c.Paired && iterates(m) {
+		in.Starts = []linalg.Matrix{firstCenters(points, c)}
+	}
 	if m.Shared == "linkage" {
 		t, err := b.grow(ctx, m, points)
 		if err != nil {
@@ -57,6 +61,20 @@ func (b *bench) own(ctx context.Context, m cluster.Method, c *cell) (*cluster.Mo
 	return model, s, nil
 }
 
+// iterates says whether the method begins from centres.
+func iterates(m cluster.Method) bool {
+	return strings.HasSuffix(m.Name, "kmeans") || strings.HasSuffix(m.Name, "gmm")
+}
+
+// firstCenters are distinct rows at random.
+func firstCenters(points linalg.Matrix, c *cell) linalg.Matrix {
+	centers := linalg.NewMatrix(c.K, points.Cols)
+	for j, i := range linalg.Rand(c.Seed, "first centres").Perm(points.Rows)[:c.K] {
+		copy(centers.Row(j), points.Row(i))
+	}
+	return centers
+}
+
 // pcaSpace says whether the method works on coordinates.
 func pcaSpace(m cluster.Method) bool { return strings.HasPrefix(m.Name, "pca_") }
 
@@ -73,12 +91,15 @@ func (b *bench) project(ctx context.Context) error {
 	b.coords = p.Transform(b.rows, b.threads)
 	b.pca = watch()
 	b.coordsFile = filepath.Join(b.folder, "coords.npy")
-	f, err := os.Create(b.coordsFile)
+	return writeNPY(b.coordsFile, b.coords)
+}
+
+func writeNPY(path string, m linalg.Matrix) error {
+	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	return linalg.WriteNPY(f, []int{b.coords.Rows, b.coords.Cols}, b.coords)
+	return errors.Join(linalg.WriteNPY(f, []int{m.Rows, m.Cols}, m), f.Close())
 }
 
 // grow makes the tree of a space.

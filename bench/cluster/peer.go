@@ -78,6 +78,18 @@ func (b *bench) peer(ctx context.Context, m cluster.Method, c *cell) (side, erro
 		s.Starts = b.peerStarts
 	}
 	job["starts"] = s.Starts
+	if c.Paired && iterates(m) {
+		points := b.rows
+		if pcaSpace(m) {
+			points = b.coords
+		}
+		centers := firstCenters(points, c)
+		path := filepath.Join(b.folder, "centers.npy")
+		if err := writeNPY(path, centers); err != nil {
+			return s, err
+		}
+		job["init"] = path
+	}
 	limited, stop := context.WithTimeout(ctx, time.Duration(b.budget*float64(time.Second)))
 	defer stop()
 	var reply peerReply

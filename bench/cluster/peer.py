@@ -47,9 +47,14 @@ def pca(x):
     return lambda: PCA(min(job["components"], *x.shape), random_state=job["seed"]).fit_transform(x), lambda _: {}
 
 
+def first():
+    """What k-means begins with: the centres that it is given, or greedy k-means++."""
+    return np.load(job["init"]) if "init" in job else "k-means++"
+
+
 def kmeans(x):
     from sklearn.cluster import KMeans
-    m = KMeans(job["k"], n_init=job["starts"], max_iter=job["max_iter"], tol=job["tol"], random_state=job["seed"])
+    m = KMeans(job["k"], init=first(), n_init=job["starts"], max_iter=job["max_iter"], tol=job["tol"], random_state=job["seed"])
 
     def done(m):
         save(centers=m.cluster_centers_)
@@ -60,7 +65,18 @@ def kmeans(x):
 
 def mixture(x, kind):
     from sklearn.mixture import GaussianMixture
-    m = GaussianMixture(job["k"], covariance_type=kind, n_init=job["starts"], max_iter=job["max_iter"], tol=job["tol"],
+
+    class Given(GaussianMixture):
+        """From the clusters of k-means with given first centres; else the class is its parent."""
+
+        def _initialize_parameters(self, X, random_state):
+            from sklearn.cluster import KMeans
+            if "init" not in job:
+                return super()._initialize_parameters(X, random_state)
+            labels = KMeans(job["k"], init=first(), n_init=1).fit(X).labels_
+            self._initialize(X, np.eye(job["k"])[labels])
+
+    m = Given(job["k"], covariance_type=kind, n_init=job["starts"], max_iter=job["max_iter"], tol=job["tol"],
                         reg_covar=job["reg_covar"], random_state=job["seed"])
 
     def done(m):

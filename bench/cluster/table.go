@@ -17,6 +17,7 @@ type row struct {
 	method string
 	k      int
 	starts int
+	paired bool
 	cells  []cell
 }
 
@@ -29,9 +30,9 @@ func rowsOf(cells []cell) []row {
 			if c.Method != m.Name {
 				continue
 			}
-			at := slices.IndexFunc(own, func(r row) bool { return r.k == c.K && r.starts == c.Starts })
+			at := slices.IndexFunc(own, func(r row) bool { return r.k == c.K && r.starts == c.Starts && r.paired == c.Paired })
 			if at < 0 {
-				at, own = len(own), append(own, row{method: c.Method, k: c.K, starts: c.Starts})
+				at, own = len(own), append(own, row{method: c.Method, k: c.K, starts: c.Starts, paired: c.Paired})
 			}
 			own[at].cells = append(own[at].cells, c)
 		}
@@ -146,6 +147,9 @@ func (r row) line() string {
 			iterations = ""
 			notes = append(notes, fmt.Sprintf("heights within %.1e, %d rows in another cluster", c.Heights, c.Moved))
 		}
+	}
+	if r.paired {
+		notes = append(notes, "the same first centres")
 	}
 	if r.failed() {
 		notes = append(notes, "FAILED: fewer iterations and a worse gain")

@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"clusterflow/internal/linalg"
@@ -101,5 +102,38 @@ func TestStartsAreSeededApart(t *testing.T) {
 	}
 	if slices.Equal(together[0].Data, together[1].Data) {
 		t.Error("two starts have the same centres")
+	}
+}
+
+// Given first centres are where k-means begins, also where it moves its points
+// to the origin.
+func TestGivenStarts(t *testing.T) {
+	x, _ := blobs(linalg.Rand(47, "blobs"), 5, 60, 8, 1)
+	for i := range x.Data {
+		x.Data[i] += 40
+	}
+	method, _ := ByName("pca_kmeans")
+	in := Input{X: x, Coords: x, K: 5, Threads: 2}
+	fit := func(starts ...linalg.Matrix) (*Model, error) {
+		in.Starts, in.Options = starts, map[string]any{"n_init": int64(max(1, len(starts)))}
+		return method.Fit(t.Context(), in)
+	}
+	drawn, err := fit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := fit(drawn.Tensors["pca_centers"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Info["iterations"] > 1 || !slices.Equal(again.Labels, drawn.Labels) {
+		t.Errorf("from the centres of a fit, another one takes %v iterations and has the same labels: %v", again.Info["iterations"], slices.Equal(again.Labels, drawn.Labels))
+	}
+	if _, err := fit(x.Slice(0, 4)); err == nil || !strings.Contains(err.Error(), "5 × 8 are needed") {
+		t.Errorf("four centres for five clusters: %v", err)
+	}
+	in.Options = map[string]any{"n_init": int64(3)}
+	if _, err := method.Fit(t.Context(), in); err == nil || !strings.Contains(err.Error(), "1 starts") {
+		t.Errorf("centres of one start for three: %v", err)
 	}
 }

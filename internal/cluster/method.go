@@ -58,6 +58,7 @@ type Input struct {
 	K        int           // clusters, 1 to N
 	Options  map[string]any
 	Seed     int64
+	Starts   []linalg.Matrix // [K, d] the first centres of every start of k-means, for its own points; nil: drawn from the seed
 	Threads  int
 	Progress func(done, total int, note string) // may be nil
 }

@@ -16,10 +16,22 @@ import (
 // taken from products in float32 is computed again from differences.
 const nearFraction = 1e-3
 
-// starts are the first centres of n starts of a method, from sources of their
-// own.
+// starts are the first centres of n starts of a method: those given, or drawn
+// from sources of their own.
 func (s *kmeans) starts(ctx context.Context, method string, n int, in Input) ([]linalg.Matrix, error) {
 	var all []linalg.Matrix
+	if len(in.Starts) > 0 && len(in.Starts) != n {
+		return nil, fmt.Errorf("first centres of %d starts, where there are to be %d", len(in.Starts), n)
+	}
+	for _, given := range in.Starts {
+		if given.Rows != s.k || given.Cols != s.x.Cols {
+			return nil, fmt.Errorf("first centres of %d × %d, where %d × %d are needed", given.Rows, given.Cols, s.k, s.x.Cols)
+		}
+		all = append(all, given.Clone())
+		if s.mean != nil {
+			subtract(all[len(all)-1], given, s.mean)
+		}
+	}
 	for len(all) < n {
 		rngs := make([]*rand.Rand, min(seedTogether, n-len(all)))
 		for i := range rngs {
