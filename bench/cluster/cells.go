@@ -1,12 +1,7 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"time"
 )
 
@@ -70,44 +65,4 @@ func (c cell) in(cells []cell) bool {
 		}
 	}
 	return false
-}
-
-// readCells reads one cell a line; no file has none.
-func readCells(path string) ([]cell, error) {
-	if path == "" {
-		return nil, nil
-	}
-	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	} else if err != nil {
-		return nil, err
-	}
-	var cells []cell
-	dec := json.NewDecoder(bytes.NewReader(data))
-	for {
-		var c cell
-		if err := dec.Decode(&c); err == io.EOF {
-			return cells, nil
-		} else if err != nil {
-			return nil, fmt.Errorf("%s: cell %d: %w", path, len(cells)+1, err)
-		}
-		cells = append(cells, c)
-	}
-}
-
-func (c cell) append(path string) error {
-	if path == "" {
-		return nil
-	}
-	line, err := json.Marshal(c)
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(line, '\n'))
-	return errors.Join(err, f.Close())
 }

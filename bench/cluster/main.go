@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 
+	"clusterflow/bench/internal/cells"
 	"clusterflow/internal/cluster"
 	"clusterflow/internal/linalg"
 )
@@ -107,7 +108,7 @@ func (b *bench) grid(methods, sizes string) error {
 }
 
 func (b *bench) run(ctx context.Context) error {
-	cells, err := readCells(b.cells)
+	measured, err := cells.Read[cell](b.cells)
 	if err != nil {
 		return err
 	}
@@ -140,14 +141,14 @@ func (b *bench) run(ctx context.Context) error {
 		for _, k := range b.sizes {
 			for seed := range b.seeds {
 				c := cell{Method: m.Name, K: k, Seed: int64(seed), Starts: b.startsOf(m), Paired: b.paired}
-				if c.in(cells) {
+				if c.in(measured) {
 					continue
 				}
 				if err := b.measure(ctx, m, &c); err != nil {
 					return err
 				}
-				cells = append(cells, c)
-				if err := c.append(b.cells); err != nil {
+				measured = append(measured, c)
+				if err := cells.Append(b.cells, c); err != nil {
 					return err
 				}
 				fmt.Fprintln(os.Stderr, c)
@@ -155,7 +156,7 @@ func (b *bench) run(ctx context.Context) error {
 		}
 	}
 	if b.profile == "" {
-		printTables(os.Stdout, cells)
+		printTables(os.Stdout, measured)
 	}
 	return nil
 }

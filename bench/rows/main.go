@@ -11,11 +11,9 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -29,6 +27,7 @@ import (
 	"strings"
 	"time"
 
+	"clusterflow/bench/internal/cells"
 	"clusterflow/bench/internal/loglog"
 	"clusterflow/internal/cluster"
 	"clusterflow/internal/linalg"
@@ -108,14 +107,14 @@ func run(x string, methods []string, ns, ds string, k int, kept, plot string) er
 	if err != nil {
 		return err
 	}
-	cells, err := readCells(kept)
+	measured, err := cells.Read[cell](kept)
 	if err != nil {
 		return err
 	}
 	for _, m := range methods {
 		for _, s := range shapes {
 			c := cell{Method: m, N: s.n, D: s.d, K: k}
-			if slices.ContainsFunc(cells, func(o cell) bool { return o.Method == m && o.N == s.n && o.D == s.d && o.K == k }) {
+			if slices.ContainsFunc(measured, func(o cell) bool { return o.Method == m && o.N == s.n && o.D == s.d && o.K == k }) {
 				continue
 			}
 			file := filepath.Join(dir, fmt.Sprintf("%d-%d", s.n, s.d))
@@ -138,8 +137,8 @@ func run(x string, methods []string, ns, ds string, k int, kept, plot string) er
 			if err := json.Unmarshal(out, &c); err != nil {
 				return err
 			}
-			cells = append(cells, c)
-			if err := keep(kept, out); err != nil {
+			measured = append(measured, c)
+			if err := cells.Append(kept, c); err != nil {
 				return err
 			}
 			fmt.Printf("| %s | %d | %d | %.1f | %.2f |\n", m, c.N, c.D, c.Seconds, c.Peak/1e9)
@@ -152,7 +151,7 @@ func run(x string, methods []string, ns, ds string, k int, kept, plot string) er
 		var lines []loglog.Line
 		for _, m := range methods {
 			l := loglog.Line{Name: m}
-			mine := slices.DeleteFunc(slices.Clone(cells), func(c cell) bool { return c.Method != m || !fixed(c) })
+			mine := slices.DeleteFunc(slices.Clone(measured), func(c cell) bool { return c.Method != m || !fixed(c) })
 			slices.SortFunc(mine, func(a, b cell) int { return int(at(a) - at(b)) })
 			for _, c := range mine {
 				l.X, l.Y = append(l.X, at(c)), append(l.Y, value(c))
@@ -171,36 +170,6 @@ func run(x string, methods []string, ns, ds string, k int, kept, plot string) er
 		return err
 	}
 	return loglog.Write(plot+"-width.svg", "columns", "d", "s", line(func(c cell) bool { return c.N == rows[0] }, d, seconds))
-}
-
-// readCells reads one cell a line; no file has none.
-func readCells(path string) ([]cell, error) {
-	data, err := os.ReadFile(path)
-	if path == "" || errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	var cells []cell
-	for line := range strings.Lines(string(data)) {
-		var c cell
-		if err := json.Unmarshal([]byte(line), &c); err != nil {
-			return nil, fmt.Errorf("%s: cell %d: %w", path, len(cells)+1, err)
-		}
-		cells = append(cells, c)
-	}
-	return cells, err
-}
-
-// keep adds a cell to the file, if there is to be one.
-func keep(path string, line []byte) error {
-	if path == "" {
-		return nil
-	}
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(bytes.TrimSpace(line), '\n'))
-	return errors.Join(err, f.Close())
 }
 
 // cut writes the first n rows and d columns, scaled to unit length.
