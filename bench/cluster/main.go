@@ -140,7 +140,7 @@ func (b *bench) run(ctx context.Context) error {
 	for _, m := range b.methods {
 		for _, k := range b.sizes {
 			for seed := range b.seeds {
-				c := cell{Method: m.Name, K: k, Seed: int64(seed), Starts: b.startsOf(m), Paired: b.paired}
+				c := cell{Method: m.Name, K: k, Seed: int64(seed), Starts: b.startsOf(m), Paired: b.paired && iterates(m)}
 				if c.in(measured) {
 					continue
 				}

@@ -40,7 +40,7 @@ func (b *bench) own(ctx context.Context, m cluster.Method, c *cell) (*cluster.Mo
 		}
 		s.PCA, in.Coords, points = b.pca, b.coords, b.coords
 	}
-	if c.Paired && iterates(m) {
+	if c.Paired {
 		in.Starts = []linalg.Matrix{firstCenters(points, c)}
 	}
 	if m.Shared == "linkage" {

@@ -78,7 +78,7 @@ func (b *bench) peer(ctx context.Context, m cluster.Method, c *cell) (side, erro
 		s.Starts = b.peerStarts
 	}
 	job["starts"] = s.Starts
-	if c.Paired && iterates(m) {
+	if c.Paired {
 		points := b.rows
 		if pcaSpace(m) {
 			points = b.coords
