@@ -52,7 +52,7 @@ var (
 	kindExtract      = Kind{"extract", "7", "hidden states of one layer, mean per sentence, for one shard of responses"}
 	kindRows         = Kind{"rows", "2", "join the shards of a layer and their mean vector"}
 	kindPCA          = Kind{"pca", "1", "principal components of a layer's rows"}
-	kindLinkage      = Kind{"linkage", "3", "the tree of an agglomerative clustering, for every size"}
+	kindLinkage      = Kind{"linkage", "4", "the tree of an agglomerative clustering, for every size"}
 	kindTrain        = Kind{"train", "5", "fit one clustering"}
 	kindTitles       = Kind{"titles", "1", "take the names of the clusters from a file"}
 	kindSubmitTitles = Kind{"submit-titles", "2", "write the requests that name the clusters"}

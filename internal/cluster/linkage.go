@@ -112,14 +112,39 @@ func (t *tree) sum(node int32) []float64 {
 	return s
 }
 
+// similarity is the mean cosine between the rows of two nodes, in float64 and the
+// same to the bit for both orders.
+func (t *tree) similarity(a, b int32) float64 {
+	sa, sb := t.sums[a], t.sums[b]
+	product := 0.0
+	switch {
+	case sa == nil && sb == nil:
+		product = dot(t.unit.Row(int(a)), t.unit.Row(int(b)))
+	case sa == nil:
+		return t.similarity(b, a)
+	case sb == nil:
+		row := t.unit.Row(int(b))
+		for c, v := range sa[:len(row)] {
+			product += v * float64(row[c])
+		}
+	default:
+		for c, v := range sa {
+			product += v * sb[c]
+		}
+	}
+	return product / (t.sizes[a] * t.sizes[b])
+}
+
+// closeCall is how far apart two similarities must be for float32 to tell which
+// is larger, with room for what a matrix of them loses in a long row of joins.
+// Closer ones are compared in float64: one wrong join can change the whole tree
+// above it.
+const closeCall = 1e-5
+
 // join makes a node of two. Rounding must not put it below either.
 func (t *tree) join(a, b int32) int32 {
+	height := max(0, 1-t.similarity(a, b), t.heights[a], t.heights[b])
 	sa, sb := t.sum(a), t.sum(b)
-	product := 0.0
-	for c, v := range sa {
-		product += v * sb[c]
-	}
-	height := max(0, 1-product/(t.sizes[a]*t.sizes[b]), t.heights[a], t.heights[b])
 	for c, v := range sb {
 		sa[c] += v
 	}
@@ -242,7 +267,7 @@ func (t *tree) chain(ctx context.Context, threads int) error {
 		if len(chain) > 1 {
 			before = chain[len(chain)-2]
 		}
-		next := s.nearest(at, before)
+		next := t.nearest(s, nodes, at, before)
 		if next != before {
 			chain = append(chain, next)
 			continue
@@ -310,9 +335,13 @@ func newSimilarities(ctx context.Context, unit linalg.Matrix, threads int) (*sim
 	return s, nil
 }
 
-// nearest is the cluster most similar to one; of equal ones before, else the
-// first.
-func (s *similarities) nearest(at, before int) int {
+// contested is how many clusters are compared in float64 at most, the first ones.
+const contested = 256
+
+// nearest is the place of the cluster most similar to the one at a place; of
+// equal ones before, else the first. Similarities rise along a chain, so that it
+// ends, because before is always among those compared.
+func (t *tree) nearest(s *similarities, nodes []int32, at, before int) int {
 	row := s.s.Row(at)
 	best, place := row[0], 0
 	for j, v := range row {
@@ -320,8 +349,23 @@ func (s *similarities) nearest(at, before int) int {
 			best, place = v, j
 		}
 	}
-	if before >= 0 && row[before] >= best {
-		return before
+	var rivals []int
+	for j, v := range row {
+		if v > best-closeCall && len(rivals) < contested {
+			rivals = append(rivals, j)
+		}
+	}
+	if len(rivals) == 1 && (before < 0 || before == place) {
+		return place
+	}
+	most := math.Inf(-1)
+	if before >= 0 {
+		most, place = t.similarity(nodes[at], nodes[before]), before
+	}
+	for _, j := range rivals {
+		if sim := t.similarity(nodes[at], nodes[j]); sim > most {
+			most, place = sim, j
+		}
 	}
 	return place
 }

@@ -82,9 +82,9 @@ func (t *tree) rounds(ctx context.Context, threads int) error {
 		for i, node := range nodes {
 			g.place[node] = int32(i)
 		}
-		unknown = append(unknown, remember(m, orphans, g, lists, near, threads)...)
+		unknown = append(unknown, t.remember(nodes, orphans, g, lists, near, threads)...)
 		slices.Sort(unknown)
-		err := nearestOf(ctx, m, nodes, unknown, near, lists, threads, func(done int) {
+		err := t.nearestOf(ctx, m, nodes, unknown, near, lists, g.place, threads, func(done int) {
 			t.progress(len(t.joins), n-1, fmt.Sprintf("round %d, %d clusters, %d of %d compared", round, len(nodes), done, len(unknown)))
 		})
 		if err != nil {
@@ -142,7 +142,7 @@ const sureBy = 1e-6
 
 // remember sets near of the given places from who was kept in mind, and returns
 // those for which that does not settle it.
-func remember(means linalg.Matrix, rows []int, g *lineage, lists []neighbours, near []int, threads int) []int {
+func (t *tree) remember(nodes []int32, rows []int, g *lineage, lists []neighbours, near []int, threads int) []int {
 	for _, i := range rows {
 		for j, node := range lists[i].node {
 			if node >= 0 {
@@ -161,7 +161,7 @@ func remember(means linalg.Matrix, rows []int, g *lineage, lists []neighbours, n
 					continue
 				}
 				p := int(g.place[node])
-				if sim := dot(means.Row(i), means.Row(p)); sim > best || sim == best && p < at {
+				if sim := t.similarity(nodes[i], node); sim > best || sim == best && p < at {
 					best, at = sim, p
 				}
 			}
@@ -192,20 +192,36 @@ func (t *tree) pairUp(nodes []int32, near []int) {
 	}
 	best, at := -2.0, 0
 	for a, b := range near {
-		product, sb := 0.0, t.sum(nodes[b])
-		for c, v := range t.sum(nodes[a]) {
-			product += v * sb[c]
-		}
-		if product /= t.sizes[nodes[a]] * t.sizes[nodes[b]]; product > best {
-			best, at = product, a
+		if sim := t.similarity(nodes[a], nodes[b]); sim > best {
+			best, at = sim, a
 		}
 	}
 	near[near[at]] = at
 }
 
-// nearestOf sets near of the given places to the one with which each has the
-// largest product, the first of equal ones, and their lists.
-func nearestOf(ctx context.Context, means linalg.Matrix, nodes []int32, rows []int, near []int, lists []neighbours, threads int, report func(done int)) error {
+// nearestKept is the place of the first in a list, or of one too close to it to
+// tell which is nearer in float32.
+func (t *tree) nearestKept(node int32, l *neighbours, place []int32) int {
+	at := place[l.node[0]]
+	if l.sim[0]-l.sim[1] > closeCall {
+		return int(at)
+	}
+	most := math.Inf(-1)
+	for j, sim := range l.sim {
+		if l.sim[0]-sim > closeCall || l.node[j] < 0 {
+			break
+		}
+		p := place[l.node[j]]
+		if sim := t.similarity(node, l.node[j]); sim > most || sim == most && p < at {
+			most, at = sim, p
+		}
+	}
+	return int(at)
+}
+
+// nearestOf sets near of the given places to the cluster that each is most like,
+// the first of equal ones, and their lists. places are those of nodes.
+func (t *tree) nearestOf(ctx context.Context, means linalg.Matrix, nodes []int32, rows []int, near []int, lists []neighbours, places []int32, threads int, report func(done int)) error {
 	const some, across = 512, 2048
 	pieces := linalg.Blocks(means.Rows, across)
 	gathered := linalg.NewMatrix(some, means.Cols)
@@ -243,13 +259,17 @@ func nearestOf(ctx context.Context, means linalg.Matrix, nodes []int32, rows []i
 					l.add(found[r*pieces+p].node[j], v)
 				}
 			}
-			near[i] = int(l.node[0])
 			for j, place := range l.node {
 				if place >= 0 {
 					l.node[j] = nodes[place]
 				}
 			}
 		}
+		linalg.ForEach(threads, linalg.Blocks(len(part), 16), func(b int) {
+			for _, i := range part[b*16 : min(len(part), (b+1)*16)] {
+				near[i] = t.nearestKept(nodes[i], &lists[i], places)
+			}
+		})
 		report(from + len(part))
 	}
 	return nil

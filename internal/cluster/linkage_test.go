@@ -119,6 +119,26 @@ func TestLinkageAgainstDefinition(t *testing.T) {
 	}
 }
 
+// Where rows are so much alike that float32 cannot tell which two are nearest,
+// the tree is still the right one.
+func TestLinkageOfRowsAlike(t *testing.T) {
+	for seed := range int64(4) {
+		x, _ := blobs(linalg.Rand(70+seed, "blobs"), 1, 250, 12, 3e-2)
+		for i := range x.Rows {
+			x.Row(i)[0] += 1
+		}
+		heights, _ := naiveLinkage(x)
+		for how, d := range linkages(t, x, 2) {
+			for i, h := range d.Heights {
+				if math.Abs(h-heights[i]) > 3e-7 {
+					t.Errorf("seed %d, %s: height %d is %v, want %v", seed, how, i, h, heights[i])
+					break
+				}
+			}
+		}
+	}
+}
+
 // Both ways, and any number of threads, give one tree; sizes cross those of
 // blocks, and places of the matrix are left out on the way.
 func TestLinkageWays(t *testing.T) {
