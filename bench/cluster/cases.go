@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"path/filepath"
@@ -97,14 +98,7 @@ var cases = map[string]func(rng *rand.Rand) linalg.Matrix{
 	},
 }
 
-func caseNames() []string {
-	var names []string
-	for name := range cases {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func caseNames() []string { return slices.Sorted(maps.Keys(cases)) }
 
 // skewed are about 3,000 rows in blobs whose sizes fall as 1, 1/2, 1/3, …, in
 // the order of a shuffle.
@@ -141,12 +135,12 @@ func direction(rng *rand.Rand) []float64 {
 
 // handMade writes a case to the folder.
 func handMade(name, folder string) (path string, err error) {
-	make, ok := cases[name]
+	rows, ok := cases[name]
 	if !ok {
 		return "", fmt.Errorf("-case has %q; there are %s", name, strings.Join(caseNames(), ", "))
 	}
-	raw := make(linalg.Rand(1, "case", name))
-	mean := linalg.NewMatrix(1, raw.Cols).Row(0)
+	raw := rows(linalg.Rand(1, "case", name))
+	mean := make([]float32, raw.Cols)
 	for c := range mean {
 		sum := 0.0
 		for i := range raw.Rows {

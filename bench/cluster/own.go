@@ -33,18 +33,17 @@ func (b *bench) own(ctx context.Context, m cluster.Method, c *cell) (*cluster.Mo
 	}
 	in := cluster.Input{X: b.rows, K: c.K, Options: options, Seed: c.Seed, Threads: b.threads}
 	s := side{Starts: c.Starts}
-	points := b.rows
 	if m.Space == "pca" {
 		if err := b.project(ctx); err != nil {
 			return nil, s, err
 		}
-		s.PCA, in.Coords, points = b.pca, b.coords, b.coords
+		s.PCA, in.Coords = b.pca, b.coords
 	}
 	if c.Paired {
-		in.Starts = []linalg.Matrix{firstCenters(points, c)}
+		in.Starts = []linalg.Matrix{firstCenters(b.pointsOf(m), c)}
 	}
 	if m.Shared == "linkage" {
-		t, err := b.grow(ctx, m, points)
+		t, err := b.grow(ctx, m, b.pointsOf(m))
 		if err != nil {
 			return nil, s, err
 		}
@@ -73,6 +72,14 @@ func firstCenters(points linalg.Matrix, c *cell) linalg.Matrix {
 		copy(centers.Row(j), points.Row(i))
 	}
 	return centers
+}
+
+// pointsOf are what the method works on; coordinates have been computed by then.
+func (b *bench) pointsOf(m cluster.Method) linalg.Matrix {
+	if pcaSpace(m) {
+		return b.coords
+	}
+	return b.rows
 }
 
 // pcaSpace says whether the method works on coordinates.

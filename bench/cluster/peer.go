@@ -79,13 +79,8 @@ func (b *bench) peer(ctx context.Context, m cluster.Method, c *cell) (side, erro
 	}
 	job["starts"] = s.Starts
 	if c.Paired {
-		points := b.rows
-		if pcaSpace(m) {
-			points = b.coords
-		}
-		centers := firstCenters(points, c)
 		path := filepath.Join(b.folder, "centers.npy")
-		if err := writeNPY(path, centers); err != nil {
+		if err := writeNPY(path, firstCenters(b.pointsOf(m), c)); err != nil {
 			return s, err
 		}
 		job["init"] = path

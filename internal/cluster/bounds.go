@@ -14,7 +14,6 @@ import (
 // Both are kept as they were when last computed, beside how far each centre has
 // gone since the beginning, so that a step of the centres changes [k] numbers.
 type bounds struct {
-	k     int
 	path  []float32     // [k] how far the centre has gone in all, at least
 	lower linalg.Matrix // [N, k] the least distance to a centre, plus its path until then
 	upper []float32     // [N] the greatest distance to the own centre, less its path until then
@@ -32,7 +31,7 @@ const boundsRounding = 1e-6
 
 // newBounds know nothing.
 func newBounds(n, k int) *bounds {
-	b := &bounds{k: k, path: make([]float32, k), lower: linalg.NewMatrix(n, k), upper: make([]float32, n)}
+	b := &bounds{path: make([]float32, k), lower: linalg.NewMatrix(n, k), upper: make([]float32, n)}
 	for i := range b.upper {
 		b.forget(i)
 	}
@@ -55,38 +54,29 @@ func (b *bounds) rival(i, own, c int) bool {
 	return b.lower.Row(i)[c]-b.path[c] <= b.upper[i]+b.path[own]
 }
 
-// rivals reports whether any centre may be.
-func (b *bounds) rivals(i, own int) bool {
-	far := b.upper[i] + b.path[own]
+// rivals is how many centres may be.
+func (b *bounds) rivals(i, own int) int {
+	far, found := b.upper[i]+b.path[own], 0
 	row := b.lower.Row(i)
 	path := b.path[:len(row)]
 	for c, v := range row {
 		if v-path[c] <= far && c != own {
-			return true
+			found++
 		}
 	}
-	return false
+	return found
 }
 
 // open is how many distances from the points [from, to) would have to be
-// computed.
+// computed, those to their own centres included.
 func (b *bounds) open(from, to int, labels []int32) int {
 	open := 0
 	for i := from; i < to; i++ {
 		if labels[i] < 0 {
-			return (to - from) * b.k
+			return (to - from) * len(b.path)
 		}
-		own := int(labels[i])
-		far, found := b.upper[i]+b.path[own], 0
-		row := b.lower.Row(i)
-		path := b.path[:len(row)]
-		for c, v := range row {
-			if v-path[c] <= far {
-				found++
-			}
-		}
-		if found > 1 { // the own centre is one
-			open += found
+		if rivals := b.rivals(i, int(labels[i])); rivals > 0 {
+			open += rivals + 1
 		}
 	}
 	return open

@@ -280,7 +280,7 @@ func (s *kmeans) rounding(i int, d *descent) float64 {
 // centres only that may be it. scores has room for k.
 func (s *kmeans) nearestByBounds(i int, d *descent, scores []float32) int32 {
 	own := int(d.labels[i])
-	if !d.bounds.rivals(i, own) {
+	if d.bounds.rivals(i, own) == 0 {
 		return d.labels[i]
 	}
 	x, err := s.x.Row(i), s.rounding(i, d)
@@ -290,7 +290,7 @@ func (s *kmeans) nearestByBounds(i int, d *descent, scores []float32) int32 {
 	}
 	scores[own] = score(own)
 	d.bounds.setOwn(i, own, scores[own], s.norms[i], err)
-	if !d.bounds.rivals(i, own) {
+	if d.bounds.rivals(i, own) == 0 {
 		return d.labels[i]
 	}
 	for c := range scores {

@@ -343,26 +343,22 @@ const contested = 256
 // ends, because before is always among those compared.
 func (t *tree) nearest(s *similarities, nodes []int32, at, before int) int {
 	row := s.s.Row(at)
-	best, place := row[0], 0
-	for j, v := range row {
+	best := row[0]
+	for _, v := range row {
 		if v > best {
-			best, place = v, j
+			best = v
 		}
 	}
-	var rivals []int
-	for j, v := range row {
-		if v > best-closeCall && len(rivals) < contested {
-			rivals = append(rivals, j)
-		}
-	}
-	if len(rivals) == 1 && (before < 0 || before == place) {
-		return place
-	}
-	most := math.Inf(-1)
+	most, place := math.Inf(-1), before
 	if before >= 0 {
-		most, place = t.similarity(nodes[at], nodes[before]), before
+		most = t.similarity(nodes[at], nodes[before])
 	}
-	for _, j := range rivals {
+	compared := 0
+	for j, v := range row {
+		if v <= best-closeCall || compared == contested {
+			continue
+		}
+		compared++
 		if sim := t.similarity(nodes[at], nodes[j]); sim > most {
 			most, place = sim, j
 		}

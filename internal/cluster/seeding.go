@@ -85,7 +85,7 @@ func (s *kmeans) seed(ctx context.Context, rngs []*rand.Rand) ([]linalg.Matrix, 
 		}
 		if c > 0 {
 			distinct := make([]bool, len(starts))
-			linalg.ForEach(s.threads, len(starts), func(t int) { distinct[t] = starts[t].draw(trials) })
+			linalg.ForEach(s.threads, len(starts), func(t int) { distinct[t] = starts[t].drawCandidates(trials) })
 			if slices.Contains(distinct, false) {
 				return nil, fmt.Errorf("%d clusters of %d rows: only %d of the rows are distinct; ask for at most %d clusters", s.k, n, c, c)
 			}
@@ -95,9 +95,9 @@ func (s *kmeans) seed(ctx context.Context, rngs []*rand.Rand) ([]linalg.Matrix, 
 	return centers, nil
 }
 
-// draw picks the candidates for the next centre; false if every point is a
+// drawCandidates picks those for the next centre; false if every point is a
 // centre.
-func (s *seeding) draw(trials int) bool {
+func (s *seeding) drawCandidates(trials int) bool {
 	total := 0.0
 	for i, d := range s.nearest {
 		total += d
